@@ -1,0 +1,267 @@
+"""The client's side of federated learning: from a batch to the update that leaves the client.
+
+``local_update`` is a pure function of tensors. The client calls it on its data, and an attack calls the same function
+on its candidate, so that both sides run the same local training. That is why the matching loss at the true input is
+zero.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gilib.data import Batch
+
+Gradients = dict[str, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+Mode = Literal["eval", "train"]
+Forward = Callable[[Gradients, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of ``logits`` (B, K) against ``targets`` (B, K), one probability vector a sample.
+
+    Targets are probabilities rather than class indices, so that an attack can optimize them (DLG) and a defense can mix
+    them (MixUp).
+    """
+    return -(targets * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+
+
+def as_targets(labels: Tensor, classes: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Labels as probability vectors (B, K): one-hot for labels (B,) of int64, unchanged for labels that are (B, K).
+
+    Raises ValueError if a label is not one of the ``classes``.
+    """
+    if labels.ndim == 2:
+        return labels.to(dtype)
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1}, because the model returns {classes} logits; "
+            f"got {int(labels.min())}..{int(labels.max())}. Give the model as many classes as the data set has."
+        )
+    return nn.functional.one_hot(labels, classes).to(dtype)
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """What a client does between receiving the model and sending its update: plain SGD, agreed with the server.
+
+    ``steps`` gradient steps of size ``learning_rate``. With ``batch_size=None`` each step uses the whole batch (one
+    step is FedSGD, several are FedAvg). Otherwise step t uses the next ``batch_size`` samples in order and starts
+    again at the end of the batch. Raises ValueError for values that are not positive.
+
+    Source: McMahan et al. (2017), algorithm 1. Taught in: foundations/federated_learning.
+    """
+
+    steps: int = 1
+    learning_rate: float = 0.1
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("steps", self.steps),
+            ("learning_rate", self.learning_rate),
+            ("batch_size", self.batch_size),
+        ):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive; got {value}.")
+
+    def indices(self, step: int, samples: int) -> Tensor:
+        """The samples (int64) that local step ``step`` uses, out of ``samples``."""
+        size = samples if self.batch_size is None else self.batch_size
+        if size > samples:
+            raise ValueError(f"a local batch of {size} needs at least {size} samples; the client holds {samples}.")
+        return torch.arange(step * size, (step + 1) * size) % samples
+
+
+@dataclass(frozen=True)
+class Update:
+    """What leaves the client, and what both sides agreed on beforehand.
+
+    ``gradients``: parameter name to tensor of the parameter's shape. After several local steps it is the parameter
+    change divided by minus the learning rate, so that one step gives the plain gradient. ``image_shape`` is (C, H,
+    W). ``local``, ``loss`` and ``mode`` are the agreed training. ``labels`` (B,) and ``buffers`` (batch-norm
+    statistics) are None unless the threat model shares them. ``public`` is what the defenses make public, by defense
+    name.
+    """
+
+    gradients: Gradients
+    batch_size: int
+    image_shape: tuple[int, int, int]
+    local: LocalTraining = LocalTraining()
+    loss: Loss = cross_entropy
+    mode: Mode = "eval"
+    buffers: dict[str, Tensor] | None = None
+    labels: Tensor | None = None
+    public: Mapping[str, object] = field(default_factory=dict)
+
+
+class Defense:
+    """Base of every defense. Each of the three methods does nothing until a family of defenses overrides it.
+
+    ``public`` is what the defense tells everybody, its settings for instance, and all that an adaptive attack may use.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which ``Update.public`` lists this defense."""
+        return type(self).__name__
+
+    @property
+    def public(self) -> Mapping[str, object]:
+        """What an adaptive attack may know of this defense."""
+        return {}
+
+    def obscure(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """Change the batch before training (data obscuration)."""
+        return batch
+
+    def improve(self, model: nn.Module) -> nn.Module:
+        """Return the model to train on instead of ``model``, which stays as it is (model improvement)."""
+        return model
+
+    def protect(self, update: Update, *, generator: torch.Generator) -> Update:
+        """Change the update before it leaves the client (gradient protection)."""
+        return update
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of federated learning: it holds data, trains locally and shares an ``Update``.
+
+    ``mode`` says how batch norm works during local training: "eval" normalises with the model's running statistics,
+    which the server knows; "train" normalises with the statistics of the client's own batch, which it does not.
+    ``share_labels`` and ``share_buffers`` give the server more than gradients; a threat model must say so. The model is
+    never changed: it is copied.
+
+    Taught in: foundations/federated_learning.
+    """
+
+    model: nn.Module
+    loss: Loss = field(default=cross_entropy, kw_only=True)
+    local: LocalTraining = field(default=LocalTraining(), kw_only=True)
+    mode: Mode = field(default="eval", kw_only=True)
+    defenses: Sequence[Defense] = field(default=(), kw_only=True)
+    share_labels: bool = field(default=False, kw_only=True)
+    share_buffers: bool = field(default=False, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    def update(self, batch: Batch, *, round: int = 0) -> Update:
+        """Train locally on ``batch`` and return what leaves the client.
+
+        ``round`` separates the random draws of one round from those of the next, for defenses that draw. Raises
+        ValueError if the images do not fit the model, the labels do not fit its logits, or the model has parts that
+        draw at random in train mode.
+        """
+        generator = seeded_generator(self.seed, round)
+        model = self.model
+        for defense in self.defenses:
+            batch, model = defense.obscure(batch, generator=generator), defense.improve(model)
+        forward, parameters = as_function(model, mode=self.mode)
+        reference = next(iter(parameters.values()))
+        images = batch.images.to(reference)
+        logits = checked_logits(forward, parameters, images)
+        targets = as_targets(batch.labels, logits.shape[-1], dtype=logits.dtype).to(logits.device)
+        update = Update(
+            gradients=local_update(forward, parameters, images, targets, loss=self.loss, local=self.local),
+            batch_size=len(images),
+            image_shape=(images.shape[1], images.shape[2], images.shape[3]),
+            local=self.local,
+            loss=self.loss,
+            mode=self.mode,
+            buffers=_buffers_after(model, images, mode=self.mode) if self.share_buffers else None,
+            labels=batch.labels.clone() if self.share_labels else None,
+            public={defense.name: defense.public for defense in self.defenses},
+        )
+        for defense in self.defenses:
+            update = defense.protect(update, generator=generator)
+        return update
+
+
+def local_update(
+    forward: Forward, parameters: Gradients, images: Tensor, targets: Tensor, *, loss: Loss, local: LocalTraining
+) -> Gradients:
+    """The parameter change of local SGD divided by minus the learning rate: the sum of the gradients of all steps.
+
+    Differentiable in ``images`` (B, C, H, W) and ``targets`` (B, K), and safe under ``torch.func.vmap``.
+
+    Source: Geiping et al. (2020), section 6 (federated averaging). Taught in: foundations/federated_learning.
+    """
+    gradient = torch.func.grad(lambda current, x, y: loss(forward(current, x), y))
+    if local.steps == 1 and local.batch_size is None:
+        return dict(gradient(parameters, images, targets))
+    total = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    for step in range(local.steps):
+        chosen = local.indices(step, len(images)).to(images.device)
+        current = {name: value - local.learning_rate * total[name] for name, value in parameters.items()}
+        change = gradient(current, images[chosen], targets[chosen])
+        total = {name: total[name] + change[name] for name in total}
+    return total
+
+
+def as_function(model: nn.Module, *, mode: Mode = "eval") -> tuple[Forward, Gradients]:
+    """The model as a pure function ``forward(parameters, images) -> logits``, and its trainable parameters.
+
+    Works on a copy in the given mode. In "train" mode batch norm uses the statistics of the batch and updates nothing.
+    Raises ValueError for an unknown mode, for a model without trainable parameters, and for dropout in train mode,
+    which would draw from the global random state.
+    """
+    if mode not in ("eval", "train"):
+        raise ValueError(f"mode must be 'eval' or 'train'; got {mode!r}.")
+    module = copy.deepcopy(model).train(mode == "train")
+    for name, part in module.named_modules():
+        if mode == "train" and isinstance(part, nn.modules.batchnorm._NormBase):
+            part.track_running_stats = False
+            part.running_mean = part.running_var = part.num_batches_tracked = None
+        if mode == "train" and isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+            raise ValueError(
+                f"layer {name!r} is dropout, which draws from the global random state in train mode. "
+                "Use mode='eval', or set its p to 0."
+            )
+    parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+    if not parameters:
+        raise ValueError("the model has no trainable parameters, so a client has no gradient to share.")
+
+    def forward(current: Gradients, images: Tensor) -> Tensor:
+        logits: Tensor = torch.func.functional_call(module, current, (images,))
+        return logits
+
+    return forward, parameters
+
+
+def checked_logits(forward: Forward, parameters: Gradients, images: Tensor) -> Tensor:
+    """The logits (B, K) of images (B, C, H, W). Raises ValueError if the model does not take them or returns others."""
+    try:
+        logits = forward(parameters, images)
+    except RuntimeError as error:  # what torch raises where shapes do not fit
+        raise ValueError(
+            f"the model does not take images of shape {tuple(images.shape)} ({error}). "
+            "Build it for their channels and size, or resize them."
+        ) from error
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise ValueError(
+            f"the model must return logits of shape ({len(images)}, classes); got {tuple(logits.shape)}. "
+            "Wrap it so that it returns one row of logits an image."
+        )
+    return logits
+
+
+def seeded_generator(*key: int) -> torch.Generator:
+    """A CPU generator whose stream depends on the whole ``key``, for instance (seed, victim, restart)."""
+    generator = torch.Generator()
+    state = 0
+    for part in key:  # a small mixing of the parts: each one reseeds, and what it draws seeds the next
+        generator.manual_seed((state + part) % 2**63)
+        state = int(torch.randint(2**62, (1,), generator=generator))
+    return generator
+
+
+def _buffers_after(model: nn.Module, images: Tensor, *, mode: Mode) -> dict[str, Tensor]:
+    """The buffers (running batch-norm statistics) after one forward pass over the client's images."""
+    module = copy.deepcopy(model).train(mode == "train")
+    with torch.no_grad():
+        module(images)
+    return {name: value.detach().clone() for name, value in module.named_buffers()}

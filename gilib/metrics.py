@@ -1,0 +1,111 @@
+"""How close a reconstruction is to the truth, one value per image.
+
+Every metric takes two stacks of images ``(B, C, H, W)`` in [0, 1], computes in float64 and returns ``(B,)``. The order
+of the images in a batch is not observable from its gradient, so align a batch with `match` before measuring it.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["match", "mse", "psnr", "ssim"]
+
+
+def mse(reconstruction_images: Tensor, true_images: Tensor) -> Tensor:
+    """Mean squared error of each image: 0 for equal images, at most 1.
+
+    Takes two ``(B, C, H, W)`` tensors in [0, 1], returns ``(B,)`` float64. Raises ValueError for other input.
+    Taught in: foundations/federated_learning.
+
+    >>> mse(torch.full((1, 3, 8, 8), 0.5), torch.zeros(1, 3, 8, 8))
+    tensor([0.2500], dtype=torch.float64)
+    """
+    reconstruction, truth = _checked(reconstruction_images, true_images)
+    return (reconstruction - truth).square().flatten(1).mean(1)
+
+
+def psnr(reconstruction_images: Tensor, true_images: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image in decibels: ``-10 log10(mse)``, since the peak is 1.
+
+    Takes two ``(B, C, H, W)`` tensors in [0, 1], returns ``(B,)`` float64; equal images give infinity. Raises
+    ValueError for other input.
+    Taught in: foundations/federated_learning.
+
+    >>> psnr(torch.full((1, 3, 8, 8), 0.1), torch.zeros(1, 3, 8, 8)).round(decimals=2)
+    tensor([20.], dtype=torch.float64)
+    """
+    return -10.0 * mse(reconstruction_images, true_images).log10()
+
+
+def ssim(reconstruction_images: Tensor, true_images: Tensor) -> Tensor:
+    """Structural similarity of each image: 1 for equal images, about 0 for unrelated ones, down to -1.
+
+    Takes two ``(B, C, H, W)`` tensors in [0, 1], returns ``(B,)`` float64. The window is the usual Gaussian of 11 x 11
+    pixels with standard deviation 1.5. On images smaller than that it is the largest odd window that fits, its standard
+    deviation scaled along (7 x 7 on the 8 x 8 digits), so compare values only between images of one size. Raises
+    ValueError for other input and for images with a side under 3 pixels.
+
+    Source: Wang, Bovik, Sheikh & Simoncelli (2004), eq. 13. Taught in: foundations/federated_learning.
+    """
+    # Imported here because torchmetrics alone takes longer to import than the rest of gilib.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    reconstruction, truth = _checked(reconstruction_images, true_images)
+    radius = min(5, (min(truth.shape[-2:]) - 1) // 2)
+    if radius < 1:
+        raise ValueError(
+            f"ssim needs images of at least 3 x 3 pixels, got {truth.shape[-2]} x {truth.shape[-1]}. "
+            "Use mse or psnr for such images."
+        )
+    # torchmetrics derives the window from sigma: 2 int(3.5 sigma + 0.5) + 1 pixels.
+    sigma = 1.5 if radius == 5 else radius / 3.5
+    values = structural_similarity_index_measure(reconstruction, truth, sigma=sigma, data_range=1.0, reduction="none")
+    assert isinstance(values, Tensor)
+    return values.reshape(-1)
+
+
+def match(reconstruction_images: Tensor, true_images: Tensor) -> Tensor:
+    """Find the order in which the reconstructed images fit the true ones best.
+
+    Returns a permutation ``(B,)`` int64 that minimizes the summed mean squared error, so that
+    ``reconstruction_images[permutation]`` lines up with ``true_images``. Takes two ``(B, C, H, W)`` tensors in [0, 1],
+    raises ValueError for other input. Solved exactly as a linear assignment problem.
+
+    Taught in: foundations/federated_learning.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    reconstruction, truth = _checked(reconstruction_images, true_images)
+    # One row per true image: the whole (B, B, C, H, W) difference would not fit in memory for large batches.
+    cost = torch.stack([(reconstruction - image).square().flatten(1).mean(1) for image in truth])
+    _, columns = linear_sum_assignment(cost.cpu().numpy())
+    return torch.as_tensor(columns, dtype=torch.int64, device=reconstruction.device)
+
+
+def _checked(reconstruction_images: Tensor, true_images: Tensor) -> tuple[Tensor, Tensor]:
+    """Both stacks in float64, or a ValueError that says what is wrong with which."""
+    for name, images in (("reconstruction_images", reconstruction_images), ("true_images", true_images)):
+        _check(name, images)
+    if reconstruction_images.shape != true_images.shape:
+        raise ValueError(
+            f"expected two stacks of one shape, got reconstruction_images {tuple(reconstruction_images.shape)} and "
+            f"true_images {tuple(true_images.shape)}. Repeat or index one of them, so that images pair up."
+        )
+    return reconstruction_images.detach().double(), true_images.detach().to(reconstruction_images.device).double()
+
+
+def _check(name: str, images: Tensor) -> None:
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = f"dtype {images.dtype}" if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"expected {name} as a floating-point tensor, got {got}. Use images.float() / 255 for bytes.")
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(
+            f"expected {name} of shape (B, C, H, W) with no empty dimension, got {tuple(images.shape)}. "
+            "Add the batch dimension of a single image with images[None]."
+        )
+    if not images.isfinite().all():
+        raise ValueError(
+            f"expected finite {name}, got NaN or infinity. Drop diverged reconstructions before measuring."
+        )
+    low, high = images.min().item(), images.max().item()
+    if low < 0 or high > 1:
+        raise ValueError(f"expected {name} in [0, 1], got {low:.4g} to {high:.4g}. Use images.clamp(0, 1).")

@@ -1,0 +1,54 @@
+"""Total variation: closed forms, symmetries, and that it enters the objective with its weight."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from victims import random_batch, shared_updates, small_lenet
+
+from gilib.iteration.labels import known
+from gilib.iteration.matching import squared_l2
+from gilib.iteration.objective import Problem, evaluator
+from gilib.iteration.priors import total_variation
+
+
+@settings(max_examples=20, deadline=None)
+@given(weight=st.floats(0, 10), value=st.floats(0, 1), slope=st.floats(0, 0.1))
+def test_constants_and_ramps(weight, value, slope):
+    flat = torch.full((2, 3, 6, 8), value, dtype=torch.float64)
+    ramp = flat + slope * torch.arange(8, dtype=torch.float64)
+    assert float(total_variation(weight)(flat)) == 0
+    assert float(total_variation(weight)(ramp)) == pytest.approx(weight * slope, abs=1e-12)
+    assert float(
+        total_variation(weight)(ramp + 2 * slope * torch.arange(6, dtype=torch.float64)[:, None])
+    ) == pytest.approx(weight * 3 * slope, abs=1e-12)
+
+
+def test_a_checkerboard_is_as_rough_as_it_gets():
+    board = (torch.arange(8)[:, None] + torch.arange(8)).remainder(2).double().expand(1, 3, 8, 8)
+    assert float(total_variation(1.0)(board)) == 2
+    assert float(total_variation(1.0)(random_batch(4).images)) < 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), shift=st.floats(-0.5, 0.5))
+def test_symmetries(seed, shift):
+    images, prior = random_batch(2, seed=seed).images, total_variation(1.0)
+    for other in (images.flip(2), images.flip(3), images.transpose(2, 3), images.flip(0), images + shift):
+        assert float(prior(other)) == pytest.approx(float(prior(images)))
+
+
+def test_smoothing_lowers_it():
+    images = random_batch(2, size=16).images
+    smooth = torch.nn.functional.avg_pool2d(images, 3, stride=1)
+    assert total_variation(1.0)(smooth) < 0.5 * total_variation(1.0)(images)
+
+
+def test_priors_are_added_to_the_matching_loss():
+    model = small_lenet()
+    [update], images = shared_updates(model, 1), random_batch(1, seed=7).images
+    problem = Problem.of(model, [update], labels=known(), restarts=1)
+    priors = (total_variation(0.3), total_variation(2.0))
+    plain, _ = evaluator(problem, matching=squared_l2(), priors=())(images.flatten()[None])
+    full, _ = evaluator(problem, matching=squared_l2(), priors=priors)(images.flatten()[None])
+    assert float(full - plain) == pytest.approx(2.3 * float(total_variation(1.0)(images)))

@@ -1,0 +1,153 @@
+"""What a reader does: move a figure, search, read mathematics, switch to dark, use only the keyboard, print."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from built_site import PHONE, pages_with
+from PIL import Image, ImageStat
+
+WIDGETS = pages_with("application/vnd.jupyter.widget-view+json")
+MATHS = pages_with('class="math')
+FIGURES = [page for page in pages_with('class="cell_output') if page.startswith("chapters/")]
+FRAME = ".gilib-scrub .gilib-frame img"
+HANDLE = ".gilib-scrub .noUi-handle"
+
+
+def shown(page):
+    """Return the picture, its alternative text and its label that a scrubber shows."""
+    page.wait_for_selector(FRAME)
+    page.wait_for_timeout(150)
+    caption = page.locator(".gilib-scrub .gilib-frame figcaption").first.inner_text()
+    image = page.locator(FRAME).first
+    return image.get_attribute("src"), image.get_attribute("alt"), caption
+
+
+def test_the_first_leak_has_a_figure_to_move():
+    assert any(page.endswith("first_leak.html") for page in WIDGETS)
+
+
+@pytest.mark.parametrize("path", WIDGETS)
+def test_the_slider_moves_the_picture_by_keyboard(open_page, path):
+    page = open_page(path)
+    before = shown(page)
+    handle = page.locator(HANDLE).first
+    handle.focus()
+    assert handle.evaluate("e => e === document.activeElement")
+    page.keyboard.press("End")
+    after = shown(page)
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    page.keyboard.press("ArrowLeft")
+    assert shown(page)[0] != after[0]
+    page.keyboard.press("Home")
+    assert shown(page) == before
+    assert not page.problems
+
+
+@pytest.mark.parametrize("path", WIDGETS)
+def test_the_slider_moves_the_picture_by_pointer(open_page, path):
+    page = open_page(path, viewport=PHONE)
+    before = shown(page)
+    handle, track = (page.locator(f".gilib-scrub .noUi-{part}").first for part in ("handle", "base"))
+    handle.scroll_into_view_if_needed()
+    box, start = track.bounding_box(), handle.bounding_box()
+    page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.95, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    assert shown(page)[0] != before[0]
+
+
+@pytest.mark.parametrize("path", WIDGETS)
+def test_the_play_button_moves_the_picture(open_page, path):
+    page = open_page(path)
+    before = shown(page)
+    page.locator(".gilib-scrub .widget-play button").first.press("Enter")
+    page.wait_for_timeout(1500)
+    assert shown(page)[0] != before[0]
+    assert not page.problems
+
+
+@pytest.mark.parametrize("path", WIDGETS)
+def test_the_controls_have_names(open_page, path):
+    page = open_page(path)
+    shown(page)
+    for selector in (HANDLE, ".gilib-scrub .widget-play button"):
+        names = [element.get_attribute("aria-label") for element in page.locator(selector).all()]
+        assert names
+        assert all(names)
+
+
+@pytest.mark.parametrize("path", WIDGETS)
+def test_without_scripts_a_strip_of_pictures_stands_for_the_slider(open_page, path):
+    page = open_page(path, scripts=False)
+    pictures = page.locator(".gilib-strip img")
+    assert pictures.count() >= 2
+    assert all(picture.is_visible() and picture.get_attribute("alt") for picture in pictures.all())
+    assert not open_page(path).locator(".gilib-strip").first.is_visible()
+
+
+@pytest.mark.parametrize("path", WIDGETS)
+def test_in_print_a_strip_of_pictures_stands_for_the_slider(open_page, path):
+    page = open_page(path)
+    page.emulate_media(media="print")
+    assert page.locator(".gilib-strip").first.is_visible()
+    assert not page.locator(".gilib-scrub").first.is_visible()
+
+
+def test_search_finds_label_restoration(open_page):
+    page = open_page("search.html?q=label+restoration")
+    page.wait_for_selector("#search-results ul.search li a")
+    links = [link.get_attribute("href") for link in page.locator("#search-results ul.search li a").all()]
+    assert any("chapters/" in link for link in links)
+    assert not page.problems
+
+
+def test_the_search_box_leads_to_the_results(open_page):
+    page = open_page("book/index.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("label restoration")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results ul.search li a")
+
+
+@pytest.mark.parametrize("path", MATHS)
+def test_mathematics_is_typeset(open_page, path):
+    page = open_page(path)
+    page.wait_for_selector("mjx-container")
+    assert page.locator("mjx-container").count() >= page.locator(".math").count()
+    assert page.locator("mjx-merror").count() == 0
+    assert page.locator("mjx-assistive-mml").count() > 0
+
+
+def test_the_theme_switches_and_stays(open_page):
+    page = open_page("book/index.html")
+    theme = "document.documentElement.dataset.theme"
+    seen = set()
+    for _ in range(3):
+        page.locator("button.theme-switch-button:visible").first.click()
+        seen.add(page.evaluate(theme))
+    assert seen == {"light", "dark"}
+    page.evaluate("localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')")
+    page.reload()
+    assert page.evaluate(theme) == "dark"
+    assert brightness(page.screenshot()) < 90
+
+
+def brightness(png):
+    """Return the mean grey value of a picture, 0 to 255."""
+    return ImageStat.Stat(Image.open(io.BytesIO(png)).convert("L")).mean[0]
+
+
+@pytest.mark.parametrize("path", FIGURES)
+def test_figures_stay_legible_in_the_dark(open_page, path):
+    page = open_page(path, scheme="dark")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    for picture in page.locator(".bd-article .cell_output img").all():
+        if picture.is_visible():
+            card = Image.open(io.BytesIO(picture.screenshot())).convert("L")
+            edge = card.crop(
+                (3, card.height // 3, 7, card.height // 2)
+            )  # between the frame of the card and the drawing
+            assert ImageStat.Stat(edge).mean[0] > 200, picture.get_attribute("alt")
