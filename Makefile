@@ -21,6 +21,8 @@ export OPENBLAS_NUM_THREADS := 2
 # whenever another process wants a core; sleeping at once makes them half as fast again on a quiet machine.
 export GOMP_SPINCOUNT := 10000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Matplotlib keeps its list of fonts here: built once, at the end of the installation, whatever the home folder allows.
+export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 SOURCES := $(shell find book chapters gilib -type f -not -path '*/vendor/*' -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
@@ -102,6 +104,7 @@ $(DONE)/sync: requirements.lock $(DONE)/tools
 
 $(DONE)/install: pyproject.toml $(DONE)/sync
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -c "import matplotlib.font_manager"
 	@touch $@
 
 # MathJax, the widget scripts and the accessibility checker; node and npm come with the environment.

@@ -1,9 +1,9 @@
 """The networks that clients train, with weights that are the same on every machine.
 
-Every model is a plain ``torch.nn.Sequential`` of named layers: it takes images ``(B, C, H, W)`` and returns logits
-``(B, classes)``. The weights come from one float64 ``torch.Generator``, whose ``rand`` does not depend on the CPU, and
-are then stored in float32; use ``model.double()`` to compute in float64. Building a model never touches the global
-random state.
+Every model is a ``torch.nn.Sequential`` of named layers (the blocks of a ResNet among them): it takes images
+``(B, C, H, W)`` and returns logits ``(B, classes)``. The weights come from one float64 ``torch.Generator``, whose
+``rand`` does not depend on the CPU, and are then stored in float32; use ``model.double()`` to compute in float64.
+Building a model never touches the global random state.
 """
 
 import math
@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-__all__ = ["ACTIVATIONS", "convnet", "lenet", "mlp"]
+__all__ = ["ACTIVATIONS", "convnet", "lenet", "mlp", "resnet"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -27,26 +27,36 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def lenet(
-    classes: int = 10, *, channels: int = 3, size: int = 32, activation: str = "sigmoid", seed: int = 0
+    classes: int = 10,
+    *,
+    channels: int = 3,
+    size: int = 32,
+    width: int = 12,
+    activation: str = "sigmoid",
+    bound: float = 0.5,
+    seed: int = 0,
 ) -> nn.Sequential:
-    """The LeNet of Deep Leakage from Gradients: three 5 x 5 convolutions with 12 channels, then one linear layer.
+    """The LeNet of Deep Leakage from Gradients: three 5 x 5 convolutions, then one linear layer.
 
     The strides are 2, 2, 1, so the linear layer sees a quarter of the resolution. Takes images
-    ``(B, channels, size, size)``. All weights and biases are uniform in [-0.5, 0.5], far wider than PyTorch's default.
-    `activation` is one of `ACTIVATIONS`. Raises ValueError for an unknown activation or a size below one.
+    ``(B, channels, size, size)``. Each convolution has `width` channels, 12 in the paper. All weights and biases are
+    uniform in ``±bound``; the 0.5 of the paper is far wider than PyTorch's default. `activation` is one of
+    `ACTIVATIONS`. Raises ValueError for an unknown activation, a size below one or a bound that is not positive.
 
     Source: Zhu, Liu & Han (2019), sec. 4.1 and the authors' code. Taught in: foundations/first_leak.
     """
-    _check_sizes(classes=classes, channels=channels, size=size)
+    _check_sizes(classes=classes, channels=channels, size=size, width=width)
+    if not bound > 0:
+        raise ValueError(f"expected bound as a positive number, got {bound}.")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     side = size
-    for index, (width, stride) in enumerate(((channels, 2), (12, 2), (12, 1)), start=1):
-        layers[f"conv{index}"] = _convolution(width, 12, kernel=5, stride=stride)
+    for index, (inputs, stride) in enumerate(((channels, 2), (width, 2), (width, 1)), start=1):
+        layers[f"conv{index}"] = _convolution(inputs, width, kernel=5, stride=stride)
         layers[f"activation{index}"] = _activation(activation)
         side = math.ceil(side / stride)
     layers["flatten"] = nn.Flatten()
-    layers["linear"] = _linear(12 * side * side, classes)
-    return _draw(nn.Sequential(layers), seed=seed, bound=0.5)
+    layers["linear"] = _linear(width * side * side, classes)
+    return _draw(nn.Sequential(layers), seed=seed, bound=bound)
 
 
 def mlp(
@@ -92,20 +102,93 @@ def convnet(
     or a size below one.
     """
     _check_sizes(classes=classes, channels=channels, size=size, **{f"widths[{i}]": w for i, w in enumerate(widths)})
-    if norm not in (None, "batch"):
-        raise ValueError(f'expected norm=None or norm="batch", got {norm!r}.')
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     side, last = size, channels
     for index, width in enumerate(widths, start=1):
         stride = 2 if index % 2 == 0 else 1
-        layers[f"conv{index}"] = _convolution(last, width, kernel=3, stride=stride, bias=norm is None)
-        if norm == "batch":
-            layers[f"norm{index}"] = nn.BatchNorm2d(width, device="cpu", dtype=torch.float32)
+        parts = _normalised_convolution(last, width, kernel=3, stride=stride, norm=norm)
+        layers.update(zip((f"conv{index}", f"norm{index}"), parts, strict=False))
         layers[f"activation{index}"] = _activation(activation)
         side, last = math.ceil(side / stride), width
     layers["flatten"] = nn.Flatten()
     layers["linear"] = _linear(last * side * side, classes)
     return _draw(nn.Sequential(layers), seed=seed)
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut: ``activation(body(x) + shortcut(x))``.
+
+    Where the size changes, the shortcut is a 1 x 1 convolution with the same stride.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, activation: str, norm: str | None) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_normalised_convolution(inputs, outputs, kernel=3, stride=stride, norm=norm),
+            _activation(activation),
+            *_normalised_convolution(outputs, outputs, kernel=3, stride=1, norm=norm),
+        )
+        same = inputs == outputs and stride == 1
+        shortcut = [] if same else _normalised_convolution(inputs, outputs, kernel=1, stride=stride, norm=norm)
+        self.shortcut = nn.Sequential(*shortcut)
+        self.activation = _activation(activation)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images or features (B, inputs, H, W) to features (B, outputs, H / stride, W / stride)."""
+        summed: torch.Tensor = self.activation(self.body(images) + self.shortcut(images))
+        return summed
+
+
+def resnet(
+    classes: int = 10,
+    *,
+    channels: int = 3,
+    size: int = 32,
+    width: int = 8,
+    blocks: int = 3,
+    activation: str = "relu",
+    norm: str | None = "batch",
+    seed: int = 0,
+) -> nn.Sequential:
+    """A residual network for small images: three stages of `blocks` residual blocks, then one linear layer.
+
+    Takes images ``(B, channels, size, size)``. The stages have `width`, ``2 * width`` and ``4 * width`` channels and
+    the second and third halve the resolution; features are averaged over positions. ``blocks=3`` is ResNet-20, whose
+    `width` is 16 in the paper; half of it trains on a CPU. ``norm="batch"`` normalizes after each convolution. Weights
+    and biases are uniform in ``±1/sqrt(fan_in)``. Raises ValueError for an unknown activation or norm, or a size below
+    one.
+
+    Source: He et al. (2016), sec. 4.2, with 1 x 1 convolutions as shortcuts. Taught in: iteration/training.
+    """
+    _check_sizes(classes=classes, channels=channels, size=size, width=width, blocks=blocks)
+    stem = _normalised_convolution(channels, width, kernel=3, stride=1, norm=norm)
+    layers = OrderedDict(zip(("conv", "norm"), stem, strict=False))
+    layers["activation"] = _activation(activation)
+    last = width
+    for stage in range(3):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            outputs = width * 2**stage
+            layers[f"stage{stage + 1}_block{block + 1}"] = Residual(
+                last, outputs, stride=stride, activation=activation, norm=norm
+            )
+            last = outputs
+    layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["linear"] = _linear(last, classes)
+    return _draw(nn.Sequential(layers), seed=seed)
+
+
+def _normalised_convolution(
+    inputs: int, outputs: int, *, kernel: int, stride: int, norm: str | None
+) -> list[nn.Module]:
+    """A convolution and, with ``norm="batch"``, a batch normalization in place of its bias."""
+    if norm not in (None, "batch"):
+        raise ValueError(f'expected norm=None or norm="batch", got {norm!r}.')
+    layers = [_convolution(inputs, outputs, kernel=kernel, stride=stride, bias=norm is None)]
+    if norm == "batch":
+        layers.append(nn.BatchNorm2d(outputs, device="cpu", dtype=torch.float32))
+    return layers
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int, bias: bool = True) -> nn.Module:
@@ -123,7 +206,7 @@ def _linear(inputs: int, outputs: int) -> nn.Module:
 def _draw(model: nn.Sequential, *, seed: int, bound: float | None = None) -> nn.Sequential:
     """Fill every convolution and linear layer from ``U(-bound, bound)``; the default bound is 1/sqrt(fan_in)."""
     generator = torch.Generator().manual_seed(seed)
-    for layer in model:
+    for layer in model.modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         limit = 1 / math.sqrt(layer.weight[0].numel()) if bound is None else bound

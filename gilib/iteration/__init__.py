@@ -6,12 +6,13 @@ One loop (``attack``) and its ingredients: ``initialization``, ``labels``, ``mat
 
 from gilib.iteration import initialization, labels, lbfgs, matching, optimizers, priors
 from gilib.iteration.attack import IterationAttack
-from gilib.iteration.recipes import dlg, idlg, inverting_gradients
+from gilib.iteration.recipes import cpl, dlg, idlg, inverting_gradients
 from gilib.iteration.reconstruction import Reconstruction
 
 __all__ = [
     "IterationAttack",
     "Reconstruction",
+    "cpl",
     "dlg",
     "idlg",
     "initialization",

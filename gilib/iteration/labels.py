@@ -1,28 +1,31 @@
 """Labels: what the attack knows, finds or optimizes about the victim's labels.
 
-``restore(update)`` returns the labels (B,) that the attack then holds fixed, or None where the labels are part of
-what it optimizes.
+``restore(update, model)`` returns the labels (B,) that the attack then holds fixed, or None where the labels are part
+of what it optimizes. The order of a batch cannot be observed: restored labels are sorted.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+import numpy as np
+import torch
+from scipy.optimize import linprog
+from torch import Tensor, nn
 
-from gilib.federated import Gradients, Update
+from gilib.federated import Gradients, LocalTraining, Update, as_function, as_targets, local_update
 
 
 class Labels(Protocol):
     """Decides an update's labels before the search starts, or leaves them to the search (None)."""
 
-    def restore(self, update: Update) -> Tensor | None: ...
+    def restore(self, update: Update, model: nn.Module | None = None) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
 class Known:
     """The threat model gives the labels."""
 
-    def restore(self, update: Update) -> Tensor:
+    def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
         if update.labels is None:
             raise ValueError(
                 "known() needs the victim's labels, and this update does not carry them. Either the threat model gives "
@@ -40,7 +43,7 @@ class Known:
 class Joint:
     """Label logits are optimized together with the images."""
 
-    def restore(self, update: Update) -> None:
+    def restore(self, update: Update, model: nn.Module | None = None) -> None:
         return None
 
 
@@ -48,13 +51,98 @@ class Joint:
 class IDLG:
     """The label is the one row of the last layer's weight gradient that is negative in sum."""
 
-    def restore(self, update: Update) -> Tensor:
+    def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
         if update.batch_size != 1:
             raise ValueError(
                 f"idlg() reads the label of a single sample; this update comes from {update.batch_size}. "
                 "Use joint(), or known() where the threat model gives the labels."
             )
         return idlg_scores(update.gradients).argmin(dim=0, keepdim=True)
+
+
+@dataclass(frozen=True)
+class ColumnMinimum:
+    """The B classes whose row of the last layer's weight gradient has the smallest entry."""
+
+    def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
+        weight, _ = last_layer(update.gradients, needs_bias=False)
+        if update.batch_size > len(weight):
+            raise ValueError(
+                f"column_minimum() finds each class at most once: {update.batch_size} samples cannot have different "
+                f"labels out of {len(weight)} classes. Use counts() or llg(), which allow repeated labels."
+            )
+        smallest = weight.min(dim=1).values.argsort(stable=True)[: update.batch_size]
+        return smallest.sort().values
+
+
+@dataclass(frozen=True, eq=False)
+class LLG:
+    """Greedy: one label lowers its class's row sum by the impact; take the lowest row until B labels are found."""
+
+    images: Tensor | None
+
+    def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
+        scores = idlg_scores(update.gradients)
+        size, classes = update.batch_size, len(scores)
+        present = (scores < 0).nonzero().flatten()
+        present = present[scores[present].argsort(stable=True)][:size]
+        if self.images is None:
+            impact, offset = scores[scores < 0].sum() / size * (1 + 1 / classes), torch.zeros_like(scores)
+        else:
+            impact, offset = self.probe(update, _needed(model, "llg(images)"))
+        scores = scores - offset
+        scores[present] -= impact
+        labels = present.tolist()
+        while len(labels) < size:
+            labels.append(int(scores.argmin()))
+            scores[labels[-1]] -= impact
+        return torch.tensor(sorted(labels))
+
+    def probe(self, update: Update, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """The impact of one label, and each class's row sum (K,) where it has none, on the attacker's own images."""
+        assert self.images is not None
+        forward, parameters = as_function(model, mode=update.mode)
+        images = self.images.to(next(iter(parameters.values())))
+        rows = []
+        for label in range(len(idlg_scores(update.gradients))):
+            targets = as_targets(torch.full((len(images),), label), len(idlg_scores(update.gradients))).to(images)
+            given = local_update(forward, parameters, images, targets, loss=update.loss, local=LocalTraining())
+            rows.append(idlg_scores(given))
+        sums = torch.stack(rows)  # (label of all images, class)
+        own = sums.diagonal()
+        impact = own.mean() / update.batch_size * (1 + 1 / len(own))
+        return impact, (sums.sum(dim=0) - own) / (len(own) - 1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Label counts from the bias gradient, with the mean prediction estimated from the weight gradient."""
+
+    def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
+        return labels_of(self.estimate(update, _needed(model, "counts()")), update.batch_size)
+
+    def estimate(self, update: Update, model: nn.Module) -> Tensor:
+        """How often each class occurs (K,), as real numbers that sum to B."""
+        weight, bias = last_layer(update.gradients)
+        features = (bias @ weight) / bias.square().sum()  # least squares: every row is about bias times the features
+        parameters = dict(model.named_parameters())
+        names = last_layer_names(update.gradients)
+        logits = parameters[names[0]].detach().to(features) @ features + parameters[names[1]].detach().to(features)
+        return update.batch_size * (logits.softmax(dim=0) - bias)
+
+
+@dataclass(frozen=True)
+class RLG:
+    """The set of labels: class c occurs if some mix of the gradient's columns is negative for c alone."""
+
+    def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
+        found = rlg_classes(update)
+        if len(found) != update.batch_size:
+            raise ValueError(
+                f"rlg() found the set {found.tolist()} for {update.batch_size} samples, so labels are repeated or were "
+                "missed; it cannot say which. Use counts() or llg()."
+            )
+        return found
 
 
 def known() -> Labels:
@@ -78,12 +166,112 @@ def idlg() -> Labels:
     return IDLG()
 
 
+def column_minimum() -> Labels:
+    """Take the B classes whose row of the last layer's weight gradient has the smallest minimum.
+
+    Assumes features that are not negative, and that no label occurs twice. Raises ValueError for more samples than
+    classes.
+
+    Source: GradInversion, Yin et al. (2021). Taught in: iteration/labels.
+    """
+    return ColumnMinimum()
+
+
+def llg(images: Tensor | None = None) -> Labels:
+    """Label leakage from gradients: every negative row sum is a label, then greedily the lowest row until B are found.
+
+    Each label found raises its row by the *impact* of one label. Without ``images`` the impact is estimated from the
+    shared gradient alone (LLG). With ``images`` (N, C, H, W), noise or the attacker's own data, impact and offset are
+    measured by pushing them through the model (LLG* and LLG+); then ``restore`` needs the model.
+
+    Source: Wainakh et al. (2022), and the authors' public code. Taught in: iteration/labels.
+    """
+    return LLG(images)
+
+
+def counts() -> Labels:
+    """Count labels by ``n_c = B (mean p_c - bias gradient_c)``, the mean prediction p estimated from the gradient.
+
+    Every row of the weight gradient is about the bias gradient times the features, which gives mean features by least
+    squares; the last layer turns them into p. Right as long as the features of the batch are alike, as in an untrained
+    network. Needs the model and a last layer with bias.
+
+    Source: the idea of iLRG, Ma et al. (2023), in a simpler form of ours. Taught in: iteration/labels.
+    """
+    return Counts()
+
+
+def rlg() -> Labels:
+    """The set of labels by linear programming; refuses where it is not as large as the batch.
+
+    Source: Dang et al. (2021). Taught in: iteration/labels.
+    """
+    return RLG()
+
+
+def rlg_classes(update: Update) -> Tensor:
+    """The set of classes (sorted, int64) that occur in the batch, as far as linear programming can tell.
+
+    With ``S`` the rank of the weight gradient (K, d), its column space is spanned by the samples' ``p - y``. Class c
+    occurs if that space holds a vector that is negative at c and positive elsewhere. Needs fewer samples than classes
+    and features.
+
+    Source: Dang et al. (2021), section 3. Taught in: iteration/labels.
+    """
+    weight, _ = last_layer(update.gradients, needs_bias=False)
+    columns, values, _ = torch.linalg.svd(weight.double(), full_matrices=False)
+    space = columns[:, values > 1e-9 * values[0]].cpu().numpy()
+    found = []
+    for label in range(len(space)):
+        signs = np.ones(len(space))
+        signs[label] = -1
+        # Find r with (space r)_label <= -1 and (space r)_other >= 0: A r <= b in the form that linprog takes.
+        bound = np.where(signs < 0, -1.0, 0.0)
+        solved = linprog(np.zeros(space.shape[1]), -signs[:, None] * space, bound, bounds=(None, None), method="highs")
+        if solved.status == 0:
+            found.append(label)
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def labels_of(counted: Tensor, size: int) -> Tensor:
+    """``size`` labels (sorted) from real-valued counts (K,): whole parts first, then the largest remainders."""
+    counted = counted.clamp(min=0)
+    counted = counted * (size / counted.sum())
+    whole = counted.floor().long()
+    rest = size - int(whole.sum())
+    whole[(counted - whole).argsort(descending=True, stable=True)[:rest]] += 1
+    return torch.repeat_interleave(torch.arange(len(whole)), whole.cpu())
+
+
+def last_layer_names(gradients: Gradients) -> tuple[str, str]:
+    """Names of the last layer's weight and bias. The last layer is the last parameter with two dimensions."""
+    matrices = [name for name, value in gradients.items() if value.ndim == 2]
+    if not matrices:
+        raise ValueError("label restoration needs a fully connected last layer; no shared gradient has two dimensions.")
+    return matrices[-1], matrices[-1].removesuffix("weight") + "bias"
+
+
+def last_layer(gradients: Gradients, *, needs_bias: bool = True) -> tuple[Tensor, Tensor]:
+    """The last layer's weight gradient (K, d) and bias gradient (K,); the latter is empty where there is none.
+
+    Raises ValueError where the layer, or the bias if it is needed, is missing.
+    """
+    weight, bias = last_layer_names(gradients)
+    if bias not in gradients and needs_bias:
+        raise ValueError(f"counts() reads the bias gradient of the last layer, and {bias!r} is not shared. Use llg().")
+    return gradients[weight], gradients.get(bias, gradients[weight].new_zeros(0))
+
+
+def _needed(model: nn.Module | None, name: str) -> nn.Module:
+    if model is None:
+        raise ValueError(f"{name} looks at the model too: call restore(update, model).")
+    return model
+
+
 def idlg_scores(gradients: Gradients) -> Tensor:
     """For each class (K,), the sum over its row of the last layer's weight gradient.
 
     The last layer is the last parameter with two dimensions. Raises ValueError if there is none.
     """
-    matrices = [value for value in gradients.values() if value.ndim == 2]
-    if not matrices:
-        raise ValueError("idlg() needs a fully connected last layer; no shared gradient has two dimensions.")
-    return matrices[-1].sum(dim=1)
+    weight, _ = last_layer(gradients, needs_bias=False)
+    return weight.sum(dim=1)

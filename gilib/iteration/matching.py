@@ -6,10 +6,11 @@ victim, and returns a scalar that is zero when they agree. The sums run over all
 Source: the third ingredient of iteration-based attacks in the survey of Zhang et al. (2022).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from gilib.federated import Gradients
@@ -40,6 +41,77 @@ class Cosine:
         return 1 - product / (candidate_square * shared_square).sqrt()
 
 
+@dataclass(frozen=True)
+class L1:
+    """Sum of absolute differences."""
+
+    def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
+        return sum_over_layers((candidate[name] - shared[name]).abs().sum() for name in shared)
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Squared differences plus ``alpha`` times absolute ones, the latter weighted more in early layers."""
+
+    alpha: float
+
+    def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
+        share = early_layers(shared)
+        return sum_over_layers(
+            (candidate[name] - shared[name]).square().sum()
+            + self.alpha * share[name] * (candidate[name] - shared[name]).abs().sum()
+            for name in shared
+        )
+
+
+@dataclass(frozen=True)
+class GaussianKernel:
+    """One minus a Gaussian of the difference, a layer at a time, its width taken from the shared gradient."""
+
+    width: float
+
+    def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
+        share = early_layers(shared)
+        return sum_over_layers(
+            share[name] * (1 - torch.exp(-(candidate[name] - shared[name]).square().sum() / self.scale(shared[name])))
+            for name in shared
+        )
+
+    def scale(self, layer: Tensor) -> Tensor:
+        """The squared width of the kernel for one layer: ``width^2`` times the squared norm of its shared gradient."""
+        return self.width**2 * layer.square().sum() + torch.finfo(layer.dtype).tiny
+
+
+@dataclass(frozen=True)
+class Wasserstein:
+    """Squared Wasserstein-2 distance between the values of each layer's two gradients, positions forgotten."""
+
+    def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
+        return sum_over_layers(
+            (candidate[name].flatten().sort().values - shared[name].flatten().sort().values).square().sum()
+            for name in shared
+        )
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Another matching, after both gradients of each layer have been multiplied by that layer's weight."""
+
+    matching: Matching
+    weights: tuple[tuple[str, float], ...]
+
+    def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
+        weights = dict(self.weights)
+        if unknown := weights.keys() - shared.keys():
+            raise ValueError(
+                f"weighted() got weights for {sorted(unknown)}; the model's parameters are {list(shared)}."
+            )
+        scaled = [
+            {name: weights.get(name, 1.0) * value for name, value in side.items()} for side in (candidate, shared)
+        ]
+        return self.matching(*scaled)
+
+
 def squared_l2() -> Matching:
     """``sum over layers of ||g' - g||^2``. Source: DLG, Zhu et al. (2019), eq. 4. Taught in: foundations/first_leak."""
     return SquaredL2()
@@ -51,6 +123,63 @@ def cosine() -> Matching:
     Source: Geiping et al. (2020), eq. 4. The cosine is one over all layers, not one a layer.
     """
     return Cosine()
+
+
+def l1() -> Matching:
+    """``sum over layers of |g' - g|``: large entries count less than in squares. Taught in: iteration/matching."""
+    return L1()
+
+
+def tag(alpha: float = 0.1) -> Matching:
+    """``sum over layers of ||g' - g||^2 + alpha w |g' - g|``, with w falling from 1 at the input to 1/L at the output.
+
+    The paper asks for more weight in early layers; how fast it falls is our choice.
+
+    Source: TAG, Deng et al. (2021). Taught in: iteration/matching.
+    """
+    return Tag(alpha)
+
+
+def gaussian_kernel(width: float = 1.0) -> Matching:
+    """``sum over layers of w (1 - exp(-||g' - g||^2 / s))``, s being ``width^2 ||g||^2`` of the shared layer.
+
+    Far away it is flat, so that an outlier counts no more than once. Raises ValueError for a width that is not
+    positive. The paper adapts s to the variance of the shared gradient; over all entries that is ``||g||^2`` up to the
+    layer's size, which the ``width`` here leaves out.
+
+    Source: SAPAG, Wang et al. (2020). Taught in: iteration/matching.
+    """
+    if not width > 0:
+        raise ValueError(f"gaussian_kernel() needs a positive width; got {width}.")
+    return GaussianKernel(width)
+
+
+def wasserstein() -> Matching:
+    """``sum over layers of ||sort(g') - sort(g)||^2``: which values occur, not where.
+
+    In one dimension the optimal transport is to sort both sides, so no iterations are needed. It can be zero where the
+    gradients differ.
+
+    Source: the idea of WDLG, Wang et al. (2023), without their dual iterations. Taught in: iteration/matching.
+    """
+    return Wasserstein()
+
+
+def weighted(matching: Matching, weights: Mapping[str, float]) -> Matching:
+    """``matching`` between gradients whose layers are scaled first: ``weights`` is parameter name to factor.
+
+    Names that are not listed keep the factor 1; a factor of 0 leaves a layer out. For squared L2 a factor counts
+    squared. Raises ValueError, once it is used, for names that the model does not have.
+
+    Taught in: iteration/matching.
+    """
+    return Weighted(matching, tuple(weights.items()))
+
+
+def early_layers(gradients: Gradients) -> dict[str, float]:
+    """Weights that fall evenly from 1 for the first parameter to ``1/L`` for the last of L."""
+    count = len(gradients)
+    return {name: (count - index) / count for index, name in enumerate(gradients)}
 
 
 def sum_over_layers(terms: Iterable[Tensor]) -> Tensor:

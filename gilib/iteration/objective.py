@@ -49,7 +49,7 @@ class Problem:
             .repeat_interleave(restarts, 0)
             for name in parameters
         }
-        restored = [labels.restore(update) for update in updates]
+        restored = [labels.restore(update, model) for update in updates]
         fixed = [as_targets(found, logits.shape[-1]) for found in restored if found is not None]
         targets = torch.stack(fixed).to(reference).repeat_interleave(restarts, 0) if fixed else None
         return cls(forward, parameters, updates[0], gradients, targets, restarts, logits.shape[-1])
@@ -93,13 +93,16 @@ class Problem:
 def evaluator(problem: Problem, *, matching: Matching, priors: Sequence[Prior], compiled: bool = False) -> Evaluate:
     """A function from a stack of candidates (N, D) to their objectives (N,) and gradients (N, D)."""
 
+    def logits(images: Tensor) -> Tensor:
+        return problem.forward(problem.parameters, images)
+
     def objective(candidate: Tensor, shared: Gradients, targets: Tensor) -> Tensor:
         images, targets = problem.images(candidate), problem.soft_labels(candidate, targets)
         update = problem.update
         guess = local_update(problem.forward, problem.parameters, images, targets, loss=update.loss, local=update.local)
         value = matching(guess, shared)
         for prior in priors:
-            value = value + prior(images)
+            value = value + prior(images, targets, logits)
         return value
 
     stacked = torch.func.vmap(torch.func.grad_and_value(objective))

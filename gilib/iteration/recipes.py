@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from gilib.iteration.attack import IterationAttack
-from gilib.iteration.initialization import normal
+from gilib.iteration.initialization import normal, patches
 from gilib.iteration.labels import Labels, joint, known
 from gilib.iteration.labels import idlg as idlg_labels
 from gilib.iteration.lbfgs import lbfgs
 from gilib.iteration.matching import cosine, squared_l2
 from gilib.iteration.optimizers import signed_adam
-from gilib.iteration.priors import total_variation
+from gilib.iteration.priors import label_fit, total_variation
 
 
 def dlg(*, iterations: int = 1600, restarts: int = 1) -> IterationAttack:
@@ -38,6 +38,21 @@ def idlg(*, iterations: int = 1600, restarts: int = 1) -> IterationAttack:
     Source: Zhao et al. (2020). Taught in: foundations/first_leak.
     """
     return replace(dlg(iterations=iterations, restarts=restarts), labels=idlg_labels())
+
+
+def cpl(*, iterations: int = 800, restarts: int = 1, patch: int = 4, label_weight: float = 1e-4) -> IterationAttack:
+    """Client privacy leakage: DLG from a tiled random patch, with the label read off and the prediction pulled to it.
+
+    Needs nothing but the update (threat model A). Batches of one. The label is read as iDLG does. The weight of the
+    label term is our choice: a large one pulls away from the true image, at which the term is not zero.
+
+    Source: Wei et al. (2020). Taught in: iteration/initialization.
+    """
+    return replace(
+        idlg(iterations=iterations, restarts=restarts),
+        initialization=patches(patch),
+        priors=(label_fit(label_weight),),
+    )
 
 
 def inverting_gradients(
