@@ -234,7 +234,7 @@ def train(
         chosen = torch.randperm(len(images), generator=generator)[:batch_size]
         loss = nn.functional.cross_entropy(trained(images[chosen]), batch.labels[chosen])
         if not loss.isfinite():
-            raise ValueError(f"the training loss is {float(loss)} at step {step}: lower learning_rate={learning_rate}.")
+            raise ValueError(f"the training loss is {loss.item()} at step {step}: lower learning_rate={learning_rate}.")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy as torch_cross_entropy
-from victims import nothing_changes, random_batch, small_convnet, small_lenet
+from victims import fingerprint, nothing_changes, random_batch, small_convnet, small_lenet
 
-from gilib import models
+from gilib import data, models
 from gilib.data import Batch
 from gilib.federated import (
     Client,
@@ -22,6 +22,7 @@ from gilib.federated import (
     cross_entropy,
     local_update,
     seeded_generator,
+    train,
 )
 
 
@@ -306,6 +307,49 @@ def test_labels_outside_the_classes_are_refused():
         Client(small_convnet()).update(Batch(random_batch(2).images, torch.tensor([1, 5])))
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.4"):
         as_targets(torch.tensor([-1]), 5)
+
+
+def test_training_is_plain_sgd_with_momentum_and_stages_lie_on_one_path():
+    model, batch = small_convnet(norm="batch"), random_batch(6)
+    before = fingerprint(model)
+    stages = train(model, batch, stages=(0, 1, 3), learning_rate=0.1, batch_size=6, seed=4)
+    assert fingerprint(model) == before
+    assert list(stages) == [0, 1, 3]
+    assert not any(stage.training for stage in stages.values())
+    by_hand = copy.deepcopy(model).train()
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1, momentum=0.9)
+    for step in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(by_hand(batch.images), batch.labels).backward()
+        optimizer.step()
+        if step == 0:
+            assert_same(dict(by_hand.named_parameters()), dict(stages[1].named_parameters()))
+    assert_same(dict(by_hand.named_parameters()), dict(stages[3].named_parameters()))
+    assert_same(dict(by_hand.named_buffers()), dict(stages[3].named_buffers()))
+    assert all(parameter.grad is None for stage in stages.values() for parameter in stage.parameters())
+
+
+def test_training_learns_and_depends_on_its_seed_alone():
+    digits = data.load("digits")
+    model, batch = models.mlp(channels=1, size=8, hidden=(16,)).double(), Batch(digits.images, digits.labels)
+    torch.manual_seed(0)
+    first = train(model, batch, stages=(200,))[200]
+    torch.manual_seed(1)
+    second, other = train(model, batch, stages=(200,))[200], train(model, batch, stages=(200,), seed=1)[200]
+    assert (first(digits.images.double()).argmax(1) == digits.labels).double().mean() > 0.9
+    assert torch.equal(first.linear.weight, second.linear.weight)
+    assert not torch.equal(first.linear.weight, other.linear.weight)
+
+
+@pytest.mark.parametrize("stages", [(), (3, 1), (-1,), (1, 1)])
+def test_stages_must_rise(stages):
+    with pytest.raises(ValueError, match="rising numbers of steps"):
+        train(small_convnet(), random_batch(4), stages=stages)
+
+
+def test_training_that_explodes_is_an_error():
+    with pytest.raises(ValueError, match="lower learning_rate=1e"):
+        train(small_convnet(), random_batch(4), stages=(50,), learning_rate=1e200)
 
 
 def test_an_unknown_mode_is_refused():

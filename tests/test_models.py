@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from gilib import models
 
-BUILDERS = {"lenet": models.lenet, "mlp": models.mlp, "convnet": models.convnet}
+BUILDERS = {"lenet": models.lenet, "mlp": models.mlp, "convnet": models.convnet, "resnet": models.resnet}
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -49,6 +49,26 @@ def test_convnet_halves_the_resolution_twice_without_pooling():
     assert model.linear.in_features == 128 * 8 * 8
     assert [layer.stride[0] for layer in model if isinstance(layer, nn.Conv2d)] == [1, 2, 1, 2]
     assert not any("Pool" in type(layer).__name__ for layer in model)
+
+
+def test_resnet_is_the_one_for_small_images():
+    """ResNet-20: 19 convolutions and a linear layer, 0.27 million parameters at the width of the paper."""
+    model = models.resnet(width=16)
+    body = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)]
+    assert len(body) == 19
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(270_000, rel=0.02)
+    assert model[:-3](torch.rand(2, 3, 32, 32)).shape == (2, 64, 8, 8)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) == 21
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in models.resnet(norm=None).modules())
+
+
+def test_a_shortcut_without_change_of_size_is_the_identity():
+    model = models.resnet(width=4, norm=None).double()
+    block = model.stage1_block1
+    for parameter in block.body.parameters():
+        parameter.data.zero_()
+    features = torch.rand(2, 4, 8, 8, dtype=torch.float64)
+    assert torch.equal(block(features), features)
 
 
 def test_batch_norm_comes_before_every_activation_and_replaces_the_bias():
@@ -91,6 +111,7 @@ def test_the_seed_decides_the_weights(build):
 
 def test_weights_are_these_on_every_machine():
     expected = {"lenet": "0ff04e97517fdf97", "mlp": "e36a2c0e236efdfb", "convnet": "a9440167be2f8d0a"}
+    expected["resnet"] = "1ba1b42e19bb7275"
     assert {name: fingerprint(build()) for name, build in BUILDERS.items()} == expected
 
 
@@ -112,7 +133,7 @@ def test_building_ignores_the_global_state_and_leaves_it_alone(build):
 
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_gradients_stack_under_vmap(build):
-    model = build(4, channels=1, size=8).double()
+    model = build(4, channels=1, size=8).double().eval()
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     images = torch.rand(3, 1, 1, 8, 8, dtype=torch.float64)
 
@@ -156,9 +177,19 @@ def test_unknown_activation_lists_the_known_ones(build):
         (models.convnet, {"channels": 1.5}, "channels .* got 1.5"),
         (models.convnet, {"widths": (8, 0)}, r"widths\[1\] .* got 0"),
         (models.convnet, {"norm": "layer"}, "norm.*'layer'"),
+        (models.lenet, {"width": 0}, "width .* got 0"),
+        (models.lenet, {"bound": 0}, "bound .* got 0"),
+        (models.resnet, {"blocks": 0}, "blocks .* got 0"),
+        (models.resnet, {"norm": "layer"}, "norm.*'layer'"),
         (models.mlp, {"hidden": (0,)}, r"hidden\[0\] .* got 0"),
     ],
 )
 def test_bad_settings_are_named(build, options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+def test_the_width_and_the_bound_of_lenet():
+    model = models.lenet(width=5, bound=0.1)
+    assert model.conv3.weight.shape == (5, 5, 5, 5)
+    assert 0.099 < max(float(parameter.detach().abs().max()) for parameter in model.parameters()) <= 0.1

@@ -116,7 +116,8 @@ class IterationAttack:
             for row in stuck.nonzero().flatten().tolist():
                 search.replaced[row] += 1
                 candidates[row] = self._start(problem, seed, row, attempt=int(search.replaced[row]))
-            stepper.restart(stuck)
+            if stuck.any():
+                stepper.restart(stuck)
             search.candidates = self._clamp(candidates, problem)
             if callback is not None:
                 callback(iteration, search.best_losses.reshape(-1, self.restarts))

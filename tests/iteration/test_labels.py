@@ -9,9 +9,24 @@ from hypothesis import strategies as st
 from torch import nn
 from victims import random_batch, small_attack, small_lenet
 
-from gilib import models
-from gilib.federated import Client
-from gilib.iteration.labels import idlg, idlg_scores, joint, known
+from gilib import data, models
+from gilib.data import Batch
+from gilib.federated import Client, Update, train
+from gilib.iteration.labels import (
+    column_minimum,
+    counts,
+    idlg,
+    idlg_scores,
+    joint,
+    known,
+    labels_of,
+    llg,
+    rlg,
+    rlg_classes,
+)
+
+DIGITS = data.load("digits")
+NOISE = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
 def test_known_refuses_where_the_threat_model_does_not_give_labels():
@@ -88,3 +103,106 @@ def test_reconstructions_report_the_labels_that_were_used():
     found = small_attack(labels=joint()).reconstruct(model, update).labels
     assert found.shape == (2,)
     assert found.dtype == torch.int64
+
+
+def digits(count: int, *, seed: int, distinct: bool = False) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(DIGITS.images), generator=generator)
+    if distinct:  # the first sample of each class in this order, then `count` of the classes
+        order = torch.stack(
+            [order[DIGITS.labels[order] == label][0] for label in torch.randperm(10, generator=generator)]
+        )
+    return Batch(DIGITS.images[order[:count]], DIGITS.labels[order[:count]])
+
+
+def overlap(found: torch.Tensor, truth: torch.Tensor) -> float:
+    """Share of labels found, as multisets."""
+    ours, theirs = (torch.bincount(labels, minlength=10) for labels in (found, truth))
+    return float(torch.minimum(ours, theirs).sum() / len(truth))
+
+
+def accuracy(rule, model: nn.Module, size: int, *, distinct: bool = False, batches: int = 25) -> float:
+    shares = []
+    for seed in range(batches):
+        batch = digits(size, seed=seed, distinct=distinct)
+        found = rule.restore(Client(model).update(batch), model)
+        assert found.dtype == torch.int64
+        assert torch.equal(found, found.sort().values)
+        shares.append(overlap(found, batch.labels))
+    return sum(shares) / len(shares)
+
+
+NETWORKS = {"convnet": models.convnet, "lenet": models.lenet, "mlp": models.mlp, "resnet": models.resnet}
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_counts_finds_repeated_labels_in_untrained_models(build):
+    model = build(channels=1, size=8).double()
+    assert accuracy(counts(), model, 32) >= 0.95
+    assert accuracy(llg(NOISE), model, 32) >= 0.9
+    assert accuracy(counts(), model, 4) == 1
+
+
+def test_counts_falls_on_a_trained_model():
+    everything = Batch(DIGITS.images, DIGITS.labels)
+    model = models.convnet(channels=1, size=8, widths=(8, 16)).double()
+    trained = train(model, everything, stages=(200,), learning_rate=0.05)[200]
+    right = trained(DIGITS.images.double()).argmax(1) == DIGITS.labels
+    assert right.double().mean() > 0.9
+    assert accuracy(counts(), model, 32) >= 0.95
+    assert accuracy(counts(), trained, 32) < 0.6
+
+
+def test_distinct_labels_at_initialization():
+    model = models.convnet(channels=1, size=8).double()
+    for rule in (column_minimum(), llg(), llg(NOISE), rlg()):
+        assert accuracy(rule, model, 4, distinct=True) >= 0.97, rule
+
+
+def test_rlg_works_for_features_of_either_sign_where_the_others_fail():
+    model = models.lenet(channels=1, size=8, activation="tanh").double()
+    assert accuracy(rlg(), model, 4, distinct=True) == 1
+    assert accuracy(column_minimum(), model, 4, distinct=True) < 0.95
+    assert accuracy(llg(), model, 4, distinct=True) < 0.95
+
+
+def test_llg_without_images_misses_repeated_labels():
+    """Its estimate of the impact leaves out what the positive rows hide."""
+    assert accuracy(llg(), models.convnet(channels=1, size=8).double(), 32) < 0.8
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=st.integers(1, 64), values=st.lists(st.floats(-3, 20), min_size=2, max_size=12))
+def test_rounding_counts_keeps_the_batch_size(size, values):
+    counted = torch.tensor(values, dtype=torch.float64)
+    if counted.clamp(min=0).sum() < 1e-3:
+        return
+    found = torch.bincount(labels_of(counted, size), minlength=len(values))
+    assert found.sum() == size
+    share = counted.clamp(min=0) * size / counted.clamp(min=0).sum()
+    assert (found - share).abs().max() < 1
+
+
+def test_whole_counts_are_kept():
+    assert labels_of(torch.tensor([2.0, 0.0, 3.0]), 5).tolist() == [0, 0, 2, 2, 2]
+
+
+def test_what_label_restoration_refuses():
+    model = small_lenet()
+    update = Client(model).update(random_batch(6))
+    with pytest.raises(ValueError, match="6 samples cannot have different labels out of 5 classes"):
+        column_minimum().restore(update)
+    for rule in (counts(), llg(NOISE)):
+        with pytest.raises(ValueError, match=r"looks at the model too: call restore\(update, model\)"):
+            rule.restore(update)
+    repeated = Client(model).update(Batch(random_batch(1).images.expand(2, -1, -1, -1), torch.tensor([1, 1])))
+    with pytest.raises(ValueError, match=r"the set \[1\] for 2 samples, so labels are repeated or were missed"):
+        rlg().restore(repeated)
+    assert rlg_classes(repeated).tolist() == [1]
+
+
+def test_counts_needs_the_bias():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5, bias=False)).double()
+    update: Update = Client(model).update(random_batch(2))
+    with pytest.raises(ValueError, match=r"'1.bias' is not shared. Use llg"):
+        counts().restore(update, model)

@@ -7,9 +7,15 @@ from hypothesis import strategies as st
 from victims import minimize
 
 from gilib.iteration.lbfgs import lbfgs
-from gilib.iteration.optimizers import Adam, adam, not_finite, sgd, signed_adam
+from gilib.iteration.optimizers import Adam, adam, adamw, not_finite, sgd, signed_adam
 
-OPTIMIZERS = {"sgd": sgd(0.05), "adam": adam(0.1), "signed_adam": signed_adam(0.1), "lbfgs": lbfgs(5)}
+OPTIMIZERS = {
+    "sgd": sgd(0.05),
+    "adam": adam(0.1),
+    "adamw": adamw(0.1, 0.1),
+    "signed_adam": signed_adam(0.1),
+    "lbfgs": lbfgs(5),
+}
 
 
 def starts(rows: int, size: int = 4, *, seed: int = 0) -> torch.Tensor:
@@ -44,6 +50,14 @@ def test_adam_is_that_of_torch(rate, seed):
     begin = starts(1, seed=seed)
     ours, _ = minimize(adam(rate), bowl, begin, 40)
     theirs = reference(lambda parameters: torch.optim.Adam(parameters, lr=rate), begin[0], 40)
+    torch.testing.assert_close(ours[:, 0], theirs, rtol=1e-8, atol=1e-8)
+
+
+@settings(max_examples=10, deadline=None)
+@given(rate=st.floats(1e-3, 0.5), decay=st.floats(0, 1))
+def test_adamw_is_that_of_torch(rate, decay):
+    ours, _ = minimize(adamw(rate, decay), bowl, starts(1), 40)
+    theirs = reference(lambda parameters: torch.optim.AdamW(parameters, lr=rate, weight_decay=decay), starts(1)[0], 40)
     torch.testing.assert_close(ours[:, 0], theirs, rtol=1e-8, atol=1e-8)
 
 

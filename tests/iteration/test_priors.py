@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from victims import random_batch, shared_updates, small_lenet
 
+from gilib.federated import Client
 from gilib.iteration.labels import known
 from gilib.iteration.matching import squared_l2
 from gilib.iteration.objective import Problem, evaluator
-from gilib.iteration.priors import total_variation
+from gilib.iteration.priors import label_fit, total_variation
 
 
 @settings(max_examples=20, deadline=None)
@@ -52,3 +53,15 @@ def test_priors_are_added_to_the_matching_loss():
     plain, _ = evaluator(problem, matching=squared_l2(), priors=())(images.flatten()[None])
     full, _ = evaluator(problem, matching=squared_l2(), priors=priors)(images.flatten()[None])
     assert float(full - plain) == pytest.approx(2.3 * float(total_variation(1.0)(images)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(weight=st.floats(0, 10), seed=st.integers(0, 1000))
+def test_label_fit_is_the_distance_of_the_prediction_from_the_label(weight, seed):
+    model, batch = small_lenet(), random_batch(3, seed=seed)
+    targets = torch.nn.functional.one_hot(batch.labels, 5).double()
+    expected = weight * (model(batch.images).softmax(1) - targets).norm(dim=1).square().mean()
+    assert float(label_fit(weight)(batch.images, targets, model)) == pytest.approx(float(expected))
+    problem = Problem.of(model, [Client(model, share_labels=True).update(batch)], labels=known(), restarts=1)
+    losses, _ = evaluator(problem, matching=squared_l2(), priors=(label_fit(weight),))(batch.images.flatten()[None])
+    assert float(losses) == pytest.approx(float(expected), abs=1e-12)
