@@ -51,12 +51,12 @@ def lenet(
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     side = size
     for index, (inputs, stride) in enumerate(((channels, 2), (width, 2), (width, 1)), start=1):
-        layers[f"conv{index}"] = _convolution(inputs, width, kernel=5, stride=stride)
+        layers[f"conv{index}"] = blank_convolution(inputs, width, kernel=5, stride=stride)
         layers[f"activation{index}"] = _activation(activation)
         side = math.ceil(side / stride)
     layers["flatten"] = nn.Flatten()
-    layers["linear"] = _linear(width * side * side, classes)
-    return _draw(nn.Sequential(layers), seed=seed, bound=bound)
+    layers["linear"] = blank_linear(width * side * side, classes)
+    return draw_weights(nn.Sequential(layers), seed=seed, bound=bound)
 
 
 def mlp(
@@ -78,10 +78,10 @@ def mlp(
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     widths = (channels * size * size, *hidden)
     for index, (inputs, outputs) in enumerate(pairwise(widths), start=1):
-        layers[f"linear{index}"] = _linear(inputs, outputs)
+        layers[f"linear{index}"] = blank_linear(inputs, outputs)
         layers[f"activation{index}"] = _activation(activation)
-    layers["linear"] = _linear(widths[-1], classes)
-    return _draw(nn.Sequential(layers), seed=seed)
+    layers["linear"] = blank_linear(widths[-1], classes)
+    return draw_weights(nn.Sequential(layers), seed=seed)
 
 
 def convnet(
@@ -111,8 +111,8 @@ def convnet(
         layers[f"activation{index}"] = _activation(activation)
         side, last = math.ceil(side / stride), width
     layers["flatten"] = nn.Flatten()
-    layers["linear"] = _linear(last * side * side, classes)
-    return _draw(nn.Sequential(layers), seed=seed)
+    layers["linear"] = blank_linear(last * side * side, classes)
+    return draw_weights(nn.Sequential(layers), seed=seed)
 
 
 class Residual(nn.Module):
@@ -175,8 +175,8 @@ def resnet(
             last = outputs
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["linear"] = _linear(last, classes)
-    return _draw(nn.Sequential(layers), seed=seed)
+    layers["linear"] = blank_linear(last, classes)
+    return draw_weights(nn.Sequential(layers), seed=seed)
 
 
 def _normalised_convolution(
@@ -185,13 +185,13 @@ def _normalised_convolution(
     """A convolution and, with ``norm="batch"``, a batch normalization in place of its bias."""
     if norm not in (None, "batch"):
         raise ValueError(f'expected norm=None or norm="batch", got {norm!r}.')
-    layers = [_convolution(inputs, outputs, kernel=kernel, stride=stride, bias=norm is None)]
+    layers = [blank_convolution(inputs, outputs, kernel=kernel, stride=stride, bias=norm is None)]
     if norm == "batch":
         layers.append(nn.BatchNorm2d(outputs, device="cpu", dtype=torch.float32))
     return layers
 
 
-def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int, bias: bool = True) -> nn.Module:
+def blank_convolution(inputs: int, outputs: int, *, kernel: int, stride: int, bias: bool = True) -> nn.Module:
     """A convolution whose weights are not filled yet: on the meta device the constructor draws nothing."""
     meta = nn.Conv2d(
         inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias, device="meta", dtype=torch.float32
@@ -199,11 +199,11 @@ def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int, bias: b
     return meta.to_empty(device="cpu")
 
 
-def _linear(inputs: int, outputs: int) -> nn.Module:
+def blank_linear(inputs: int, outputs: int) -> nn.Module:
     return nn.Linear(inputs, outputs, device="meta", dtype=torch.float32).to_empty(device="cpu")
 
 
-def _draw(model: nn.Sequential, *, seed: int, bound: float | None = None) -> nn.Sequential:
+def draw_weights(model: nn.Sequential, *, seed: int, bound: float | None = None) -> nn.Sequential:
     """Fill every convolution and linear layer from ``U(-bound, bound)``; the default bound is 1/sqrt(fan_in)."""
     generator = torch.Generator().manual_seed(seed)
     for layer in model.modules():

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from gilib import models
-from gilib.data import Batch
+from gilib import metrics, models
+from gilib.data import Batch, Dataset
 from gilib.federated import Client, Update
-from gilib.iteration import IterationAttack, initialization, labels, matching, optimizers
+from gilib.iteration import IterationAttack, Reconstruction, initialization, labels, matching, optimizers
 
 
 def random_batch(count: int = 2, *, channels: int = 3, size: int = 8, classes: int = 5, seed: int = 0) -> Batch:
@@ -39,6 +39,20 @@ def shared_updates(model: nn.Module, count: int, **settings) -> list[Update]:
     """One update each of ``count`` clients that hold one image."""
     client = Client(model, share_labels=True, **settings)
     return [client.update(random_batch(1, seed=seed)) for seed in range(count)]
+
+
+def single_images(dataset: Dataset, count: int) -> list[Batch]:
+    """The first ``count`` images of a data set, each the batch of a victim of its own."""
+    return [dataset.batch(index) for index in range(count)]
+
+
+def updates(model: nn.Module, batches: list[Batch], **settings) -> list[Update]:
+    return [Client(model, **settings).update(batch) for batch in batches]
+
+
+def psnr(found: list[Reconstruction], batches: list[Batch]) -> torch.Tensor:
+    """PSNR of every image of every victim, in the order of the batches."""
+    return torch.cat([metrics.psnr(one.images, batch.images) for one, batch in zip(found, batches, strict=True)])
 
 
 def small_attack(**changes) -> IterationAttack:

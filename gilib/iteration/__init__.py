@@ -4,16 +4,21 @@ One loop (``attack``) and its ingredients: ``initialization``, ``labels``, ``mat
 ``recipes`` puts them together as the papers did.
 """
 
-from gilib.iteration import initialization, labels, lbfgs, matching, optimizers, priors
+from gilib.iteration import group, initialization, labels, lbfgs, matching, optimizers, priors, representation
 from gilib.iteration.attack import IterationAttack
-from gilib.iteration.recipes import cpl, dlg, idlg, inverting_gradients
+from gilib.iteration.recipes import cpl, deep_image_prior, dlg, gias, idlg, inverting_gradients
 from gilib.iteration.reconstruction import Reconstruction
+from gilib.iteration.staged import StagedAttack
 
 __all__ = [
     "IterationAttack",
     "Reconstruction",
+    "StagedAttack",
     "cpl",
+    "deep_image_prior",
     "dlg",
+    "gias",
+    "group",
     "idlg",
     "initialization",
     "inverting_gradients",
@@ -22,4 +27,5 @@ __all__ = [
     "matching",
     "optimizers",
     "priors",
+    "representation",
 ]

@@ -6,13 +6,14 @@ victim.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from gilib.federated import Update, seeded_generator
 from gilib.iteration.checks import check_memory, check_updates
+from gilib.iteration.group import GroupConsistency
 from gilib.iteration.initialization import Initialization
 from gilib.iteration.labels import Labels
 from gilib.iteration.matching import Matching
@@ -20,6 +21,7 @@ from gilib.iteration.objective import Problem, evaluator
 from gilib.iteration.optimizers import Optimizer
 from gilib.iteration.priors import Prior
 from gilib.iteration.reconstruction import Reconstruction, Search
+from gilib.iteration.representation import Pixels, Representation
 
 Callback = Callable[[int, Tensor], None]
 
@@ -31,7 +33,9 @@ class IterationAttack:
     ``initialization`` starts the search, ``labels`` decides what is known about labels, ``matching`` compares
     gradients, ``priors`` are added to it, ``optimizer`` takes ``iterations`` steps (one evaluation of the objective
     each) from ``restarts`` starts a victim, and ``bounds`` is the range that images are clamped to after each step
-    (None: no box). The server keeps the candidate with the lowest objective; it never sees the true image.
+    (None: no box). ``representation`` says what is searched: pixels, or something that draws them and has no box.
+    ``group`` pulls the restarts of a victim towards each other. The server keeps the candidate with the lowest
+    objective; it never sees the true image.
 
     Source: the taxonomy of Zhang et al. (2022). Taught in: foundations/first_leak.
     """
@@ -44,8 +48,12 @@ class IterationAttack:
     priors: tuple[Prior, ...] = ()
     restarts: int = 1
     bounds: tuple[float, float] | None = (0.0, 1.0)
+    representation: Representation = field(default_factory=Pixels)
+    group: GroupConsistency | None = None
 
     def __post_init__(self) -> None:
+        if self.group is not None and (self.restarts < 2 or not isinstance(self.representation, Pixels)):
+            raise ValueError("group consistency compares the images of several restarts: use pixels and restarts >= 2.")
         if self.iterations < 1 or self.restarts < 1:
             raise ValueError(f"iterations and restarts must be at least 1; got {self.iterations} and {self.restarts}.")
 
@@ -74,13 +82,15 @@ class IterationAttack:
         snapshots: int = 0,
         callback: Callback | None = None,
         compiled: bool = False,
+        after: Sequence[Reconstruction] | None = None,
     ) -> list[Reconstruction]:
         """Attack many victims of the same model at once, and return one ``Reconstruction`` each, in order.
 
         ``snapshots`` is how many times along the way to keep the best candidate. ``callback(iteration, losses)`` is
         called after each iteration with the best objective so far, (victims, restarts). ``compiled=True`` traces the
         stacked step and compiles it, which takes 10 to 60 s and then runs 2 to 3 times faster. Ctrl-C stops the
-        search and returns the best so far. A start that diverges is replaced by a new one and counted in the result.
+        search and returns the best so far. ``after`` are reconstructions of the same victims from which the search goes
+        on, instead of new starts. A start that diverges is replaced by a new one and counted in the result.
 
         Raises ValueError for updates that are not finite, that belong to another model or that differ in what was
         agreed, and MemoryError when the stack does not fit; RuntimeError if no start of a victim ever had a finite
@@ -88,9 +98,16 @@ class IterationAttack:
         """
         check_updates(model, updates)
         check_memory(model, updates, restarts=self.restarts, snapshots=snapshots)
-        problem = Problem.of(model, updates, labels=self.labels, restarts=self.restarts)
+        problem = Problem.of(
+            model,
+            updates,
+            labels=self.labels,
+            restarts=self.restarts,
+            representation=self.representation,
+            with_statistics=any(getattr(prior, "needs_shared_statistics", False) for prior in self.priors),
+        )
         evaluate = evaluator(problem, matching=self.matching, priors=self.priors, compiled=compiled)
-        search = Search.begin(self._starts(problem, seed), iterations=self.iterations, snapshots=snapshots)
+        search = Search.begin(self._starts(problem, seed, after), iterations=self.iterations, snapshots=snapshots)
         try:
             self._run(search, problem, evaluate, seed, callback)
         except KeyboardInterrupt:
@@ -112,6 +129,12 @@ class IterationAttack:
         for iteration in range(self.iterations):
             losses, gradients = evaluate(search.candidates)
             search.record(iteration, losses)
+            if self.group is not None:
+                pull, slope = self.group(search.candidates[:, : problem.size], problem.image_shape, self.restarts)
+                losses, gradients = (
+                    losses + pull,
+                    gradients + torch.nn.functional.pad(slope, (0, gradients.shape[1] - problem.size)),
+                )
             candidates, stuck = stepper.step(search.candidates, losses, gradients)
             for row in stuck.nonzero().flatten().tolist():
                 search.replaced[row] += 1
@@ -122,19 +145,22 @@ class IterationAttack:
             if callback is not None:
                 callback(iteration, search.best_losses.reshape(-1, self.restarts))
 
-    def _starts(self, problem: Problem, seed: int) -> Tensor:
+    def _starts(self, problem: Problem, seed: int, after: Sequence[Reconstruction] | None) -> Tensor:
         starts = torch.stack([self._start(problem, seed, row, attempt=0) for row in range(problem.rows)])
+        for row in range(problem.rows if after is not None else 0):
+            found = (after or [])[row // self.restarts].candidate
+            starts[row, : problem.size] = self.representation.resume(found).to(starts)
         return self._clamp(starts, problem)
 
     def _start(self, problem: Problem, seed: int, row: int, *, attempt: int) -> Tensor:
         """The start of one row (victim and restart). It does not depend on which other victims are in the stack."""
         generator = seeded_generator(seed, row // self.restarts, row % self.restarts, attempt)
-        images = self.initialization(problem.image_shape, generator)
+        vector = self.representation.start(self.initialization(problem.image_shape, generator), generator)
         logits = torch.randn(problem.logit_shape, generator=generator, dtype=torch.float64)
-        return torch.cat([images.flatten(), logits.flatten()]).to(problem.reference)
+        return torch.cat([vector, logits.flatten()]).to(problem.reference)
 
     def _clamp(self, candidates: Tensor, problem: Problem) -> Tensor:
-        if self.bounds is None:
+        if self.bounds is None or not isinstance(self.representation, Pixels):
             return candidates
-        pixels = candidates[:, : problem.pixels].clamp(*self.bounds)
-        return torch.cat([pixels, candidates[:, problem.pixels :]], dim=1)
+        clamped = candidates[:, : problem.size].clamp(*self.bounds)
+        return torch.cat([clamped, candidates[:, problem.size :]], dim=1)

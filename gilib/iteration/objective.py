@@ -1,6 +1,7 @@
 """The objective of an iteration-based attack: written for one victim, evaluated for a whole stack.
 
-A candidate is one flat vector: the pixels of its images, followed by label logits where labels are optimized too.
+A candidate is one flat vector: what represents its images, the pixels in the plainest case, followed by label logits
+where labels are optimized too.
 """
 
 import os
@@ -15,7 +16,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from gilib.federated import Forward, Gradients, Update, as_function, as_targets, checked_logits, local_update
 from gilib.iteration.labels import Labels
 from gilib.iteration.matching import Matching
-from gilib.iteration.priors import Prior
+from gilib.iteration.priors import Prior, ServerView
+from gilib.iteration.representation import Representation, pixels
+from gilib.iteration.statistics import batch_norm_inputs, running_statistics, shared_statistics
 
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -24,7 +27,8 @@ Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 class Problem:
     """What the attack works on: the model as a function, and the shared gradients and targets, one row a candidate.
 
-    A row is a victim and a restart: row ``v * restarts + r``. ``targets`` is None where labels are optimized.
+    A row is a victim and a restart: row ``v * restarts + r``. ``targets`` is None where labels are optimized,
+    ``statistics`` where no batch-norm statistics are shared. ``size`` of a candidate's numbers stand for its images.
     """
 
     forward: Forward
@@ -32,11 +36,24 @@ class Problem:
     update: Update
     gradients: Gradients
     targets: Tensor | None
+    statistics: list[tuple[Tensor, Tensor]] | None
     restarts: int
     classes: int
+    representation: Representation
+    size: int
+    model: nn.Module
 
     @classmethod
-    def of(cls, model: nn.Module, updates: Sequence[Update], *, labels: Labels, restarts: int) -> "Problem":
+    def of(
+        cls,
+        model: nn.Module,
+        updates: Sequence[Update],
+        *,
+        labels: Labels,
+        restarts: int,
+        representation: Representation | None = None,
+        with_statistics: bool = False,
+    ) -> "Problem":
         """Stack the updates of all victims, one row a restart."""
         forward, parameters = as_function(model, mode=updates[0].mode)
         reference = next(iter(parameters.values()))
@@ -52,7 +69,22 @@ class Problem:
         restored = [labels.restore(update, model) for update in updates]
         fixed = [as_targets(found, logits.shape[-1]) for found in restored if found is not None]
         targets = torch.stack(fixed).to(reference).repeat_interleave(restarts, 0) if fixed else None
-        return cls(forward, parameters, updates[0], gradients, targets, restarts, logits.shape[-1])
+        statistics = shared_statistics(model, updates, restarts=restarts) if with_statistics else None
+        representation = pixels() if representation is None else representation
+        size = len(representation.start(blank.cpu().double(), torch.Generator()))
+        return cls(
+            forward,
+            parameters,
+            updates[0],
+            gradients,
+            targets,
+            statistics,
+            restarts,
+            logits.shape[-1],
+            representation,
+            size,
+            model,
+        )
 
     @property
     def reference(self) -> Tensor:
@@ -74,20 +106,15 @@ class Problem:
         """Shape of one victim's label logits, (B, K), or (0,) where labels are fixed."""
         return (self.update.batch_size, self.classes) if self.targets is None else (0,)
 
-    @property
-    def pixels(self) -> int:
-        """How many of a candidate's numbers are pixels."""
-        return int(torch.Size(self.image_shape).numel())
-
     def images(self, candidate: Tensor) -> Tensor:
         """The images (B, C, H, W) of one candidate."""
-        return candidate[: self.pixels].reshape(self.image_shape)
+        return self.representation.images(candidate[: self.size], self.image_shape)
 
     def soft_labels(self, candidate: Tensor, targets: Tensor) -> Tensor:
         """The targets (B, K) of one candidate: the fixed ones, or the softmax of its own logits."""
         if self.targets is not None:
             return targets
-        return candidate[self.pixels :].reshape(self.logit_shape).softmax(dim=-1)
+        return candidate[self.size :].reshape(self.logit_shape).softmax(dim=-1)
 
 
 def evaluator(problem: Problem, *, matching: Matching, priors: Sequence[Prior], compiled: bool = False) -> Evaluate:
@@ -96,30 +123,37 @@ def evaluator(problem: Problem, *, matching: Matching, priors: Sequence[Prior], 
     def logits(images: Tensor) -> Tensor:
         return problem.forward(problem.parameters, images)
 
-    def objective(candidate: Tensor, shared: Gradients, targets: Tensor) -> Tensor:
+    measured = batch_norm_inputs(problem.model)
+    running = running_statistics(problem.model)
+
+    def objective(
+        candidate: Tensor, shared: Gradients, targets: Tensor, statistics: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         images, targets = problem.images(candidate), problem.soft_labels(candidate, targets)
         update = problem.update
         guess = local_update(problem.forward, problem.parameters, images, targets, loss=update.loss, local=update.local)
         value = matching(guess, shared)
+        view = ServerView(logits, measured, running, None if problem.statistics is None else statistics)
         for prior in priors:
-            value = value + prior(images, targets, logits)
+            value = value + prior(images, targets, view)
         return value
 
     stacked = torch.func.vmap(torch.func.grad_and_value(objective))
     targets = problem.reference.new_zeros(problem.rows, 0) if problem.targets is None else problem.targets
+    known = (problem.gradients, targets, problem.statistics or [])
     if compiled:
-        stacked = _compile(stacked, problem, targets)
+        stacked = _compile(stacked, problem, known)
 
     def evaluate(candidates: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            gradients, losses = stacked(candidates, problem.gradients, targets)
+            gradients, losses = stacked(candidates, *known)
         return losses, gradients
 
     return evaluate
 
 
 def _compile(
-    stacked: Callable[..., tuple[Tensor, Tensor]], problem: Problem, targets: Tensor
+    stacked: Callable[..., tuple[Tensor, Tensor]], problem: Problem, known: tuple[object, ...]
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """Trace the stacked step into one graph and give it to ``torch.compile``."""
     compiler = os.environ.get("CXX", "g++")
@@ -128,8 +162,8 @@ def _compile(
             f"compiled=True needs a C++ compiler, and neither {compiler!r} nor 'clang++' is on the PATH. "
             "Install one (Debian: apt install g++), or leave compiled=False."
         )
-    size = problem.pixels + torch.Size(problem.logit_shape).numel()
+    size = problem.size + torch.Size(problem.logit_shape).numel()
     example = problem.reference.new_full((problem.rows, size), 0.5)
-    graph = make_fx(stacked)(example, problem.gradients, targets)
+    graph = make_fx(stacked)(example, *known)
     compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(graph)
     return compiled

@@ -1,23 +1,42 @@
 """Priors: what an attacker expects of the victim's data before comparing any gradient.
 
-A prior is called as ``prior(images, targets, forward)`` with one victim's candidate: images (B, C, H, W), targets
-(B, K) and the model as a function from images to logits (B, K). It returns a scalar that is added to the matching loss.
-A prior about images alone needs only the first.
+A prior is called as ``prior(images, targets, view)`` with one victim's candidate, images (B, C, H, W) and targets
+(B, K), and with what the server can compute about it: a ``ServerView``. It returns a scalar that is added to the
+matching loss. A prior about images alone needs only the first.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-Logits = Callable[[Tensor], Tensor]
+Statistics = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class ServerView:
+    """What the server can compute for a candidate, and what it was told about this victim.
+
+    ``logits(images)`` is the model (B, K). ``statistics(images)`` are mean and variance (C,) of what enters each
+    batch-norm layer. ``running`` are the statistics that the model carries; ``shared`` those of the victim's batch,
+    None where the threat model does not share batch-norm buffers.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    statistics: Callable[[Tensor], Statistics]
+    running: Statistics
+    shared: Statistics | None
 
 
 class Prior(Protocol):
-    """A penalty on a candidate, weight included."""
+    """A penalty on a candidate, weight included.
 
-    def __call__(self, images: Tensor, targets: Tensor, forward: Logits) -> Tensor: ...
+    One that compares with batch-norm statistics that the victim shares says so: ``needs_shared_statistics`` is true.
+    """
+
+    def __call__(self, images: Tensor, targets: Tensor, view: ServerView) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -26,10 +45,20 @@ class TotalVariation:
 
     weight: float
 
-    def __call__(self, images: Tensor, targets: Tensor | None = None, forward: Logits | None = None) -> Tensor:
+    def __call__(self, images: Tensor, targets: Tensor | None = None, view: ServerView | None = None) -> Tensor:
         vertical = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
         horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs().mean()
         return self.weight * (vertical + horizontal)
+
+
+@dataclass(frozen=True)
+class SquaredNorm:
+    """Mean square of the pixels, times ``weight``."""
+
+    weight: float
+
+    def __call__(self, images: Tensor, targets: Tensor | None = None, view: ServerView | None = None) -> Tensor:
+        return self.weight * images.square().mean()
 
 
 @dataclass(frozen=True)
@@ -38,8 +67,53 @@ class LabelFit:
 
     weight: float
 
-    def __call__(self, images: Tensor, targets: Tensor, forward: Logits) -> Tensor:
-        return self.weight * (forward(images).softmax(dim=-1) - targets).square().sum(dim=-1).mean()
+    def __call__(self, images: Tensor, targets: Tensor, view: ServerView) -> Tensor:
+        return self.weight * (view.logits(images).softmax(dim=-1) - targets).square().sum(dim=-1).mean()
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """Distance between the candidate's batch-norm statistics and known ones, times ``weight``."""
+
+    weight: float
+    shared: bool
+
+    @property
+    def needs_shared_statistics(self) -> bool:
+        """Whether it compares with batch-norm statistics that the victim shares."""
+        return self.shared
+
+    def __call__(self, images: Tensor, targets: Tensor, view: ServerView) -> Tensor:
+        known = view.shared if self.shared else view.running
+        if known is None:
+            raise ValueError(
+                "batch_statistics(shared=True) needs the batch-norm statistics of the victim's batch, and this update "
+                "does not carry them. Either the threat model gives them (Client(..., mode='train', "
+                "share_buffers=True)), or use shared=False, which only needs the model."
+            )
+        if not known:
+            raise ValueError("batch_statistics() needs a model with batch normalization; this one has none.")
+        terms = [
+            (mean - known_mean).norm() + (variance - known_variance).norm()
+            for (mean, variance), (known_mean, known_variance) in zip(view.statistics(images), known, strict=True)
+        ]
+        return self.weight * torch.stack(terms).sum()
+
+
+def total_variation(weight: float) -> Prior:
+    """Prefer images whose neighbouring pixels are alike (anisotropic total variation, a mean over pixels).
+
+    Adds ``weight * (mean |x[i+1, j] - x[i, j]| + mean |x[i, j+1] - x[i, j]|)``. Implementations differ in whether they
+    sum or average over pixels, so weights do not carry over from one to another.
+
+    Source: Geiping et al. (2020), eq. 4. Taught in: iteration/priors.
+    """
+    return TotalVariation(weight)
+
+
+def squared_norm(weight: float) -> Prior:
+    """Prefer small pixel values: ``weight * mean x^2``. Source: GradInversion, Yin et al. (2021)."""
+    return SquaredNorm(weight)
 
 
 def label_fit(weight: float) -> Prior:
@@ -52,12 +126,16 @@ def label_fit(weight: float) -> Prior:
     return LabelFit(weight)
 
 
-def total_variation(weight: float) -> Prior:
-    """Prefer images whose neighbouring pixels are alike (anisotropic total variation, a mean over pixels).
+def batch_statistics(weight: float, *, shared: bool = False) -> Prior:
+    """Prefer batches whose batch-norm statistics are known ones: ``weight * sum over layers (|mean| + |variance|)``.
 
-    Adds ``weight * (mean |x[i+1, j] - x[i, j]| + mean |x[i, j+1] - x[i, j]|)``. Implementations differ in whether they
-    sum or average over pixels, so weights do not carry over from one to another.
+    Each term is the Euclidean norm of a difference. ``shared=False`` compares with the running statistics that the
+    model itself carries: averages over its training data. ``shared=True`` compares with the statistics of the victim's
+    own batch, as far as the update gives them away: a far stronger assumption.
 
-    Source: Geiping et al. (2020), eq. 4.
+    Raises ValueError, when the attack starts, for a model without batch norm and for an update without buffers.
+
+    Source: GradInversion, Yin et al. (2021); the two assumptions are told apart by Huang et al. (2021). Taught in:
+    iteration/priors.
     """
-    return TotalVariation(weight)
+    return BatchStatistics(weight, shared)

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+from torch import nn
+
 from gilib.iteration.attack import IterationAttack
-from gilib.iteration.initialization import normal, patches
+from gilib.iteration.initialization import constant, normal, patches
 from gilib.iteration.labels import Labels, joint, known
 from gilib.iteration.labels import idlg as idlg_labels
 from gilib.iteration.lbfgs import lbfgs
 from gilib.iteration.matching import cosine, squared_l2
-from gilib.iteration.optimizers import signed_adam
+from gilib.iteration.optimizers import adam, signed_adam
 from gilib.iteration.priors import label_fit, total_variation
+from gilib.iteration.representation import latent, weights
+from gilib.iteration.staged import StagedAttack
 
 
 def dlg(*, iterations: int = 1600, restarts: int = 1) -> IterationAttack:
@@ -73,4 +77,64 @@ def inverting_gradients(
         iterations=iterations,
         restarts=restarts,
         bounds=(0.0, 1.0),
+    )
+
+
+def gias(
+    generator: nn.Module,
+    latent_size: int,
+    *,
+    labels: Labels | None = None,
+    iterations: int = 500,
+    weight_iterations: int = 0,
+    restarts: int = 4,
+) -> StagedAttack:
+    """Gradient inversion with a generative image prior: search the generator's codes, then its weights.
+
+    Needs a ``generator`` from codes (B, ``latent_size``) to images in [0, 1], trained on data like the victim's (threat
+    model D), and the labels (``known()`` unless given otherwise). With ``weight_iterations=0`` only codes are searched.
+
+    Source: Jeon et al. (2021). Taught in: iteration/generative.
+    """
+    codes = IterationAttack(
+        initialization=constant(0.5),
+        labels=known() if labels is None else labels,
+        matching=cosine(),
+        optimizer=adam(0.05),
+        iterations=iterations,
+        restarts=restarts,
+        bounds=None,
+        representation=latent(generator, latent_size),
+    )
+    if weight_iterations == 0:
+        return StagedAttack((codes,))
+    tuned = replace(
+        codes,
+        representation=weights(generator, latent_size),
+        optimizer=adam(1e-3),
+        iterations=weight_iterations,
+        restarts=1,
+    )
+    return StagedAttack((codes, tuned))
+
+
+def deep_image_prior(
+    network: nn.Module, latent_size: int, *, labels: Labels | None = None, iterations: int = 1000, restarts: int = 1
+) -> IterationAttack:
+    """Search the weights of an untrained ``network`` that draws the images from a fixed random code.
+
+    Needs no data: that a convolutional network draws natural images more easily than noise is the whole prior. Needs
+    the labels (``known()`` unless given otherwise).
+
+    Source: CI-Net, Zhang et al. (2023), after Ulyanov et al. (2018). Taught in: iteration/generative.
+    """
+    return IterationAttack(
+        initialization=constant(0.5),
+        labels=known() if labels is None else labels,
+        matching=cosine(),
+        optimizer=adam(1e-2),
+        iterations=iterations,
+        restarts=restarts,
+        bounds=None,
+        representation=weights(network, latent_size),
     )

@@ -19,9 +19,10 @@ class Reconstruction:
     ``images`` (B, C, H, W) is the candidate with the lowest objective, clamped to [0, 1] as every image is; ``labels``
     (B,) int64; ``losses`` (iterations,) is the objective of the restart that was chosen, at every evaluation.
     ``snapshots`` (S, B, C, H, W) are that restart's best images so far after ``snapshot_iterations`` (S,) evaluations.
-    ``restart`` is the chosen restart, ``diverged`` how many starts of this victim had to be replaced because their
-    search could not go on (also one that ran out of precision close to its goal: its best candidate is kept), and
-    ``interrupted`` whether Ctrl-C ended the search. ``attack`` and ``seed`` are what it takes to run it again.
+    ``candidate`` (D,) is the vector that represents the images, from which another attack can go on. ``restart`` is
+    the chosen restart, ``diverged`` how many starts of this victim had to be replaced because their search could not go
+    on (also one that ran out of precision close to its goal: its best candidate is kept), and ``interrupted`` whether
+    Ctrl-C ended the search. ``attack`` and ``seed`` are what it takes to run it again.
     """
 
     images: Tensor
@@ -29,6 +30,7 @@ class Reconstruction:
     losses: Tensor = field(repr=False)
     snapshots: Tensor = field(repr=False)
     snapshot_iterations: Tensor = field(repr=False)
+    candidate: Tensor = field(repr=False)
     restart: int
     diverged: int
     interrupted: bool
@@ -85,12 +87,14 @@ class Search:
             )
         targets = self.best.new_zeros(0) if problem.targets is None else problem.targets[row]
         reached = self.snapshot_iterations <= self.done
+        taken = [problem.images(vector) for vector in self.snapshots[reached, row]]
         return Reconstruction(
             images=problem.images(self.best[row]).clamp(0, 1),
             labels=problem.soft_labels(self.best[row], targets).argmax(dim=-1),
             losses=self.losses[: self.done, row].clone(),
-            snapshots=self.snapshots[reached, row, : problem.pixels].reshape(-1, *problem.image_shape).clamp(0, 1),
+            snapshots=torch.stack(taken).clamp(0, 1) if taken else self.best.new_zeros(0, *problem.image_shape),
             snapshot_iterations=self.snapshot_iterations[reached],
+            candidate=self.best[row, : problem.size].clone(),
             restart=restart,
             diverged=int(self.replaced[rows].sum()),
             interrupted=self.interrupted,

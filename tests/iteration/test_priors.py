@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from victims import random_batch, shared_updates, small_lenet
+from victims import random_batch, shared_updates, small_attack, small_convnet, small_lenet
 
 from gilib.federated import Client
 from gilib.iteration.labels import known
 from gilib.iteration.matching import squared_l2
 from gilib.iteration.objective import Problem, evaluator
-from gilib.iteration.priors import label_fit, total_variation
+from gilib.iteration.priors import ServerView, batch_statistics, label_fit, squared_norm, total_variation
 
 
 @settings(max_examples=20, deadline=None)
@@ -61,7 +61,54 @@ def test_label_fit_is_the_distance_of_the_prediction_from_the_label(weight, seed
     model, batch = small_lenet(), random_batch(3, seed=seed)
     targets = torch.nn.functional.one_hot(batch.labels, 5).double()
     expected = weight * (model(batch.images).softmax(1) - targets).norm(dim=1).square().mean()
-    assert float(label_fit(weight)(batch.images, targets, model)) == pytest.approx(float(expected))
+    found = label_fit(weight)(batch.images, targets, ServerView(model, None, [], None))
+    assert found.item() == pytest.approx(expected.item())
     problem = Problem.of(model, [Client(model, share_labels=True).update(batch)], labels=known(), restarts=1)
     losses, _ = evaluator(problem, matching=squared_l2(), priors=(label_fit(weight),))(batch.images.flatten()[None])
-    assert float(losses) == pytest.approx(float(expected), abs=1e-12)
+    assert float(losses) == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_squared_norm_is_the_mean_square():
+    images = random_batch(2).images
+    assert float(squared_norm(0.5)(images)) == pytest.approx(0.5 * float((images**2).mean()))
+
+
+def objective(model, update, images, *priors) -> float:
+    problem = Problem.of(model, [update], labels=known(), restarts=1, with_statistics=update.buffers is not None)
+    losses, _ = evaluator(problem, matching=squared_l2(), priors=priors)(images.flatten()[None])
+    return float(losses)
+
+
+def test_shared_batch_statistics_are_exactly_those_of_the_batch():
+    """The server solves the running average for the batch: at the true images nothing is left."""
+    model, batch = small_convnet(norm="batch"), random_batch(6)
+    update = Client(model, mode="train", share_labels=True, share_buffers=True).update(batch)
+    prior = batch_statistics(1.0, shared=True)
+    assert objective(model, update, batch.images, prior) < 1e-9
+    assert objective(model, update, random_batch(6, seed=1).images, prior) > 1e-2
+    assert objective(model, update, batch.images, batch_statistics(1.0)) > 1e-2
+
+
+def test_running_statistics_need_only_the_model():
+    model, batch = small_convnet(norm="batch"), random_batch(4)
+    update = Client(model, share_labels=True).update(batch)
+    plain, full = (objective(model, update, batch.images, *priors) for priors in ((), (batch_statistics(2.0),)))
+    inputs = batch.images
+    expected = 0.0
+    for index in (1, 2):
+        inputs = getattr(model, f"conv{index}")(inputs)
+        norm = getattr(model, f"norm{index}")
+        variance, mean = torch.var_mean(inputs, dim=(0, 2, 3))
+        expected += (mean - norm.running_mean).norm() + (variance - norm.running_var).norm()
+        inputs = torch.nn.functional.batch_norm(inputs, None, None, norm.weight, norm.bias, training=True)
+        inputs = getattr(model, f"activation{index}")(inputs)
+    assert full - plain == pytest.approx(2 * expected.item())
+
+
+def test_statistics_that_nobody_shares_are_refused():
+    update = Client(small_convnet(norm="batch"), share_labels=True).update(random_batch(2))
+    with pytest.raises(ValueError, match=r"update does not carry them.*share_buffers=True"):
+        small_attack(priors=(batch_statistics(1.0, shared=True),)).reconstruct(small_convnet(norm="batch"), update)
+    update = Client(small_convnet(), share_labels=True).update(random_batch(2))
+    with pytest.raises(ValueError, match="needs a model with batch normalization"):
+        small_attack(priors=(batch_statistics(1.0),)).reconstruct(small_convnet(), update)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from victims import random_batch, small_lenet
+from victims import psnr, random_batch, single_images, small_lenet, updates
 
-from gilib import data, iteration, metrics, models
-from gilib.federated import Client, LocalTraining, Update
+from gilib import data, iteration, models
+from gilib.federated import Client, LocalTraining
 from gilib.iteration.labels import joint
 from gilib.iteration.matching import squared_l2
 from gilib.iteration.optimizers import adam
@@ -18,24 +18,12 @@ PHOTOS = data.load("photos")
 BENCH = Path(__file__).parents[2] / "bench" / "results.json"
 
 
-def victims(dataset: data.Dataset, count: int) -> list[data.Batch]:
-    return [dataset.batch(index) for index in range(count)]
-
-
-def updates(model: torch.nn.Module, batches: list[data.Batch], **settings) -> list[Update]:
-    return [Client(model, **settings).update(batch) for batch in batches]
-
-
-def psnr(found: list[iteration.Reconstruction], batches: list[data.Batch]) -> torch.Tensor:
-    return torch.cat([metrics.psnr(one.images, batch.images) for one, batch in zip(found, batches, strict=True)])
-
-
 def right(found: list[iteration.Reconstruction], batches: list[data.Batch]) -> list[bool]:
     return [torch.equal(one.labels, batch.labels) for one, batch in zip(found, batches, strict=True)]
 
 
 def test_dlg_recovers_photographs():
-    model, batches = models.lenet(), victims(PHOTOS, 16)
+    model, batches = models.lenet(), single_images(PHOTOS, 16)
     found = iteration.dlg().reconstruct_many(model, updates(model, batches))
     values = psnr(found, batches)
     assert values.median() >= 35, values
@@ -49,20 +37,20 @@ def test_dlg_recovers_photographs():
     ids=["digits", "photos"],
 )
 def test_idlg_finds_every_label_at_initialization(name, count, model):
-    batches = victims(data.load(name), count)
+    batches = single_images(data.load(name), count)
     attack = iteration.idlg(iterations=1)
     assert all(right(attack.reconstruct_many(model, updates(model, batches)), batches))
 
 
 def test_idlg_recovers_digits():
-    model, batches = models.lenet(channels=1, size=8), victims(data.load("digits"), 8)
+    model, batches = models.lenet(channels=1, size=8), single_images(data.load("digits"), 8)
     found = iteration.idlg(iterations=200).reconstruct_many(model, updates(model, batches))
     assert psnr(found, batches).median() >= 30
 
 
 def test_inverting_gradients_recovers_photographs_better_than_the_peer_library():
     """2 dB above breaching's own recipe, whose PSNR on these victims and this network `make bench` recorded."""
-    model, batches = models.convnet(), victims(PHOTOS, 8)
+    model, batches = models.convnet(), single_images(PHOTOS, 8)
     attack = iteration.inverting_gradients()
     assert attack.iterations == 1000
     shared = updates(model, batches, share_labels=True)
@@ -81,7 +69,7 @@ def small_attack(attack: iteration.IterationAttack, iterations: int) -> iteratio
 
 def test_repeating_ten_local_steps_recovers_what_ignoring_them_loses():
     model = models.lenet(channels=1, size=8, width=8, activation="tanh", bound=0.15).double()
-    batches = victims(data.load("digits"), 8)
+    batches = single_images(data.load("digits"), 8)
     shared = updates(model, batches, share_labels=True, local=LocalTraining(steps=10, learning_rate=0.1))
     careless = [dataclasses.replace(update, local=LocalTraining()) for update in shared]
     attack = small_attack(iteration.inverting_gradients(), 60)
@@ -92,7 +80,7 @@ def test_repeating_ten_local_steps_recovers_what_ignoring_them_loses():
 
 @pytest.mark.parametrize("width, enough", [(1, False), (8, True)])
 def test_fewer_parameters_than_pixels_are_not_enough(width, enough):
-    batches = [data.Batch(batch.images, batch.labels % 2) for batch in victims(data.load("photos", size=8), 8)]
+    batches = [data.Batch(batch.images, batch.labels % 2) for batch in single_images(data.load("photos", size=8), 8)]
     model = models.lenet(2, size=8, width=width, activation="tanh", bound=0.15).double()
     assert (sum(parameter.numel() for parameter in model.parameters()) >= 3 * 8 * 8) == enough
     attack = small_attack(iteration.inverting_gradients(), 300)
@@ -101,7 +89,7 @@ def test_fewer_parameters_than_pixels_are_not_enough(width, enough):
 
 
 def test_cpl_reads_the_label_and_recovers_photographs():
-    model, batches = models.lenet(), victims(PHOTOS, 4)
+    model, batches = models.lenet(), single_images(PHOTOS, 4)
     found = iteration.cpl().reconstruct_many(model, updates(model, batches))
     assert all(right(found, batches))
     assert psnr(found, batches).median() > 20
@@ -140,7 +128,7 @@ def test_inverting_gradients_needs_labels_unless_told_otherwise():
 
 def test_federated_averaging_leaks_too():
     """Three local steps on one photograph, which the attack repeats on its candidate."""
-    model, batches = models.lenet(), victims(PHOTOS, 4)
+    model, batches = models.lenet(), single_images(PHOTOS, 4)
     shared = updates(model, batches, local=LocalTraining(steps=3, learning_rate=0.01))
     found = iteration.idlg(iterations=400).reconstruct_many(model, shared)
     assert all(right(found, batches))
