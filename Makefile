@@ -99,7 +99,7 @@ $(DONE)/tools: requirements-uv.lock | $(DONE)/python
 	@touch $@
 
 $(DONE)/sync: requirements.lock $(DONE)/tools
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --compile-bytecode --require-hashes requirements.lock
 	@touch $@
 
 $(DONE)/install: pyproject.toml $(DONE)/sync
