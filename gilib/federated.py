@@ -228,7 +228,7 @@ def train(
     optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
     generator = seeded_generator(seed)
     images = batch.images.to(next(trained.parameters()))
-    for step in range(stages[-1] + 1):
+    for step in range(stages[-1]):
         if step in stages:
             taken[step] = copy.deepcopy(trained).eval()
         chosen = torch.randperm(len(images), generator=generator)[:batch_size]
@@ -238,28 +238,16 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    taken[stages[-1]] = copy.deepcopy(trained).eval()
     return taken
 
 
 def as_function(model: nn.Module, *, mode: Mode = "eval") -> tuple[Forward, Gradients]:
     """The model as a pure function ``forward(parameters, images) -> logits``, and its trainable parameters.
 
-    Works on a copy in the given mode. In "train" mode batch norm uses the statistics of the batch and updates nothing.
-    Raises ValueError for an unknown mode, for a model without trainable parameters, and for dropout in train mode,
-    which would draw from the global random state.
+    Works on a ``working_copy``, whose errors it raises too. Raises ValueError for a model without trainable parameters.
     """
-    if mode not in ("eval", "train"):
-        raise ValueError(f"mode must be 'eval' or 'train'; got {mode!r}.")
-    module = copy.deepcopy(model).train(mode == "train")
-    for name, part in module.named_modules():
-        if mode == "train" and isinstance(part, nn.modules.batchnorm._NormBase):
-            part.track_running_stats = False
-            part.running_mean = part.running_var = part.num_batches_tracked = None
-        if mode == "train" and isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
-            raise ValueError(
-                f"layer {name!r} is dropout, which draws from the global random state in train mode. "
-                "Use mode='eval', or set its p to 0."
-            )
+    module = working_copy(model, mode=mode)
     parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
     if not parameters:
         raise ValueError("the model has no trainable parameters, so a client has no gradient to share.")
@@ -269,6 +257,33 @@ def as_function(model: nn.Module, *, mode: Mode = "eval") -> tuple[Forward, Grad
         return logits
 
     return forward, parameters
+
+
+def working_copy(model: nn.Module, *, mode: Mode) -> nn.Module:
+    """A copy of the model in the given mode, in which "train" makes batch norm use the batch and update nothing.
+
+    Raises ValueError for an unknown mode, and for dropout in train mode, which would draw from the global random state.
+    """
+    if mode not in ("eval", "train"):
+        raise ValueError(f"mode must be 'eval' or 'train'; got {mode!r}.")
+    module = copy.deepcopy(model).train(mode == "train")
+    if mode == "train":
+        use_batch_statistics(module)
+    for name, part in module.named_modules():
+        if mode == "train" and isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+            raise ValueError(
+                f"layer {name!r} is dropout, which draws from the global random state in train mode. "
+                "Use mode='eval', or set its p to 0."
+            )
+    return module
+
+
+def use_batch_statistics(module: nn.Module) -> None:
+    """Make the batch-norm layers of ``module`` normalize with the batch at hand, in either mode, and record nothing."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            part.track_running_stats = False
+            part.running_mean = part.running_var = part.num_batches_tracked = None
 
 
 def checked_logits(forward: Forward, parameters: Gradients, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ victim, runs it over all victims and restarts at once with ``torch.func.vmap``, 
 victim.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,8 +27,53 @@ from gilib.iteration.representation import Pixels, Representation
 Callback = Callable[[int, Tensor], None]
 
 
+class Attack(ABC):
+    """What runs on updates: an ``IterationAttack``, or several one after another."""
+
+    def reconstruct(
+        self,
+        model: nn.Module,
+        update: Update,
+        *,
+        seed: int = 0,
+        snapshots: int = 0,
+        callback: Callback | None = None,
+        compiled: bool = False,
+    ) -> Reconstruction:
+        """Attack one victim. See ``reconstruct_many``, which this calls with a stack of one."""
+        [found] = self.reconstruct_many(
+            model, [update], seed=seed, snapshots=snapshots, callback=callback, compiled=compiled
+        )
+        return found
+
+    @abstractmethod
+    def reconstruct_many(
+        self,
+        model: nn.Module,
+        updates: Sequence[Update],
+        *,
+        seed: int = 0,
+        snapshots: int = 0,
+        callback: Callback | None = None,
+        compiled: bool = False,
+        after: Sequence[Reconstruction] | None = None,
+    ) -> list[Reconstruction]:
+        """Attack many victims of the same model at once, and return one ``Reconstruction`` each, in order.
+
+        ``snapshots`` is how many times along the way to keep the best candidate. ``callback(iteration, losses)`` is
+        called after each iteration with the best objective so far, (victims, restarts). ``compiled=True`` traces the
+        stacked step and compiles it, which takes 10 to 60 s and then runs 2 to 3 times faster. Ctrl-C stops the
+        search and returns the best so far. ``after`` are reconstructions of the same victims from which the search goes
+        on, instead of new starts. A start that diverges is replaced by a new one and counted in the result.
+
+        Raises ValueError for updates that are not finite, that belong to another model or that differ in what was
+        agreed, and MemoryError when the stack does not fit; RuntimeError if no start of a victim ever had a finite
+        objective.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
-class IterationAttack:
+class IterationAttack(Attack):
     """An iteration-based attack, as its ingredients.
 
     ``initialization`` starts the search, ``labels`` decides what is known about labels, ``matching`` compares
@@ -57,22 +103,6 @@ class IterationAttack:
         if self.iterations < 1 or self.restarts < 1:
             raise ValueError(f"iterations and restarts must be at least 1; got {self.iterations} and {self.restarts}.")
 
-    def reconstruct(
-        self,
-        model: nn.Module,
-        update: Update,
-        *,
-        seed: int = 0,
-        snapshots: int = 0,
-        callback: Callback | None = None,
-        compiled: bool = False,
-    ) -> Reconstruction:
-        """Attack one victim. See ``reconstruct_many``, which this calls with a stack of one."""
-        [found] = self.reconstruct_many(
-            model, [update], seed=seed, snapshots=snapshots, callback=callback, compiled=compiled
-        )
-        return found
-
     def reconstruct_many(
         self,
         model: nn.Module,
@@ -84,20 +114,8 @@ class IterationAttack:
         compiled: bool = False,
         after: Sequence[Reconstruction] | None = None,
     ) -> list[Reconstruction]:
-        """Attack many victims of the same model at once, and return one ``Reconstruction`` each, in order.
-
-        ``snapshots`` is how many times along the way to keep the best candidate. ``callback(iteration, losses)`` is
-        called after each iteration with the best objective so far, (victims, restarts). ``compiled=True`` traces the
-        stacked step and compiles it, which takes 10 to 60 s and then runs 2 to 3 times faster. Ctrl-C stops the
-        search and returns the best so far. ``after`` are reconstructions of the same victims from which the search goes
-        on, instead of new starts. A start that diverges is replaced by a new one and counted in the result.
-
-        Raises ValueError for updates that are not finite, that belong to another model or that differ in what was
-        agreed, and MemoryError when the stack does not fit; RuntimeError if no start of a victim ever had a finite
-        objective.
-        """
         check_updates(model, updates)
-        check_memory(model, updates, restarts=self.restarts, snapshots=snapshots)
+        check_memory(model, updates, self.representation, restarts=self.restarts, snapshots=snapshots)
         problem = Problem.of(
             model,
             updates,
@@ -147,9 +165,14 @@ class IterationAttack:
 
     def _starts(self, problem: Problem, seed: int, after: Sequence[Reconstruction] | None) -> Tensor:
         starts = torch.stack([self._start(problem, seed, row, attempt=0) for row in range(problem.rows)])
-        for row in range(problem.rows if after is not None else 0):
-            found = (after or [])[row // self.restarts].candidate
-            starts[row, : problem.size] = self.representation.resume(found).to(starts)
+        if after is not None:
+            if len(after) * self.restarts != problem.rows:
+                raise ValueError(
+                    f"expected one earlier reconstruction for each of {problem.rows // self.restarts} victims; "
+                    f"got {len(after)}."
+                )
+            resumed = torch.stack([self.representation.resume(found.candidate) for found in after]).to(starts)
+            starts[:, : problem.size] = resumed.repeat_interleave(self.restarts, dim=0)
         return self._clamp(starts, problem)
 
     def _start(self, problem: Problem, seed: int, row: int, *, attempt: int) -> Tensor:

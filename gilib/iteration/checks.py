@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gilib.federated import Update
+from gilib.iteration.representation import Representation, vector_size
 
 # Copies of a candidate that the search holds: the best so far, the optimizer's state, temporaries.
 CANDIDATE_COPIES = 20
@@ -47,12 +48,15 @@ def check_updates(model: nn.Module, updates: Sequence[Update]) -> None:
                 )
 
 
-def check_memory(model: nn.Module, updates: Sequence[Update], *, restarts: int, snapshots: int = 0) -> None:
+def check_memory(
+    model: nn.Module, updates: Sequence[Update], representation: Representation, *, restarts: int, snapshots: int = 0
+) -> None:
     """Refuse a stack that cannot fit: raises MemoryError if a lower bound of what it needs exceeds the free memory."""
     trainable = [value for value in model.parameters() if value.requires_grad]
     device, itemsize = trainable[0].device, trainable[0].element_size()
-    rows, pixels = len(updates) * restarts, updates[0].batch_size * math.prod(updates[0].image_shape)
-    numbers = PARAMETER_COPIES * sum(value.numel() for value in trainable) + (CANDIDATE_COPIES + snapshots) * pixels
+    shape = (updates[0].batch_size, *updates[0].image_shape)
+    rows, size = len(updates) * restarts, max(vector_size(representation, shape), math.prod(shape))
+    numbers = PARAMETER_COPIES * sum(value.numel() for value in trainable) + (CANDIDATE_COPIES + snapshots) * size
     needed = rows * numbers * itemsize
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed > free:

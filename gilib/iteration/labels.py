@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
@@ -82,7 +83,7 @@ class LLG:
     images: Tensor | None
 
     def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
-        scores = idlg_scores(update.gradients)
+        scores = idlg_scores(update.gradients) / update.local.steps
         size, classes = update.batch_size, len(scores)
         present = (scores < 0).nonzero().flatten()
         present = present[scores[present].argsort(stable=True)][:size]
@@ -103,15 +104,15 @@ class LLG:
         assert self.images is not None
         forward, parameters = as_function(model, mode=update.mode)
         images = self.images.to(next(iter(parameters.values())))
-        rows = []
-        for label in range(len(idlg_scores(update.gradients))):
-            targets = as_targets(torch.full((len(images),), label), len(idlg_scores(update.gradients))).to(images)
+        rows, classes = [], len(idlg_scores(update.gradients))
+        for label in range(classes):
+            targets = as_targets(torch.full((len(images),), label), classes).to(images)
             given = local_update(forward, parameters, images, targets, loss=update.loss, local=LocalTraining())
             rows.append(idlg_scores(given))
         sums = torch.stack(rows)  # (label of all images, class)
         own = sums.diagonal()
-        impact = own.mean() / update.batch_size * (1 + 1 / len(own))
-        return impact, (sums.sum(dim=0) - own) / (len(own) - 1)
+        impact = own.mean() / update.batch_size * (1 + 1 / classes)
+        return impact, (sums.sum(dim=0) - own) / (classes - 1)
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,12 @@ class Counts:
 
     def estimate(self, update: Update, model: nn.Module) -> Tensor:
         """How often each class occurs (K,), as real numbers that sum to B."""
-        weight, bias = last_layer(update.gradients)
-        features = (bias @ weight) / bias.square().sum()  # least squares: every row is about bias times the features
+        _, bias = last_layer(update.gradients)
+        features = mean_features(update.gradients)
         parameters = dict(model.named_parameters())
         names = last_layer_names(update.gradients)
         logits = parameters[names[0]].detach().to(features) @ features + parameters[names[1]].detach().to(features)
-        return update.batch_size * (logits.softmax(dim=0) - bias)
+        return update.batch_size * (logits.softmax(dim=0) - bias / update.local.steps)
 
 
 @dataclass(frozen=True)
@@ -221,16 +222,20 @@ def rlg_classes(update: Update) -> Tensor:
     weight, _ = last_layer(update.gradients, needs_bias=False)
     columns, values, _ = torch.linalg.svd(weight.double(), full_matrices=False)
     space = columns[:, values > 1e-9 * values[0]].cpu().numpy()
-    found = []
-    for label in range(len(space)):
-        signs = np.ones(len(space))
-        signs[label] = -1
-        # Find r with (space r)_label <= -1 and (space r)_other >= 0: A r <= b in the form that linprog takes.
-        bound = np.where(signs < 0, -1.0, 0.0)
-        solved = linprog(np.zeros(space.shape[1]), -signs[:, None] * space, bound, bounds=(None, None), method="highs")
-        if solved.status == 0:
-            found.append(label)
-    return torch.tensor(found, dtype=torch.int64)
+    classes, rank = space.shape
+    # One program for all classes, which share nothing: for class c find r with (space r)_c <= -1 and
+    # (space r)_other >= 0, or pay 1. As linprog takes it, A x <= b with x = (r of every class, payment of every class).
+    unit = np.eye(classes)
+    mixtures = sparse.block_diag([(2 * unit[c] - 1)[:, None] * space for c in range(classes)])
+    payments = sparse.block_diag([-unit[c][:, None] for c in range(classes)])
+    solved = linprog(
+        np.repeat([0.0, 1.0], [classes * rank, classes]),
+        sparse.hstack([mixtures, payments], format="csc"),
+        -unit.flatten(),
+        bounds=[(None, None)] * (classes * rank) + [(0, None)] * classes,
+        method="highs",
+    )
+    return torch.tensor(np.flatnonzero(solved.x[classes * rank :] < 0.5), dtype=torch.int64)
 
 
 def labels_of(counted: Tensor, size: int) -> Tensor:
@@ -258,8 +263,20 @@ def last_layer(gradients: Gradients, *, needs_bias: bool = True) -> tuple[Tensor
     """
     weight, bias = last_layer_names(gradients)
     if bias not in gradients and needs_bias:
-        raise ValueError(f"counts() reads the bias gradient of the last layer, and {bias!r} is not shared. Use llg().")
+        raise ValueError(
+            f"the bias gradient of the last layer is needed, and {bias!r} is not shared. llg() does without."
+        )
     return gradients[weight], gradients.get(bias, gradients[weight].new_zeros(0))
+
+
+def mean_features(gradients: Gradients) -> Tensor:
+    """What entered the last layer, (d,): exactly for one sample, roughly the mean of a batch of similar features.
+
+    Every row of the weight gradient is about the bias gradient's entry times the features; this is the least-squares
+    solution. Safe under ``torch.func.vmap``. Raises ValueError where the last layer has no bias.
+    """
+    weight, bias = last_layer(gradients)
+    return bias @ weight / bias.square().sum()
 
 
 def _needed(model: nn.Module | None, name: str) -> nn.Module:

@@ -15,9 +15,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from gilib.federated import Forward, Gradients, Update, as_function, as_targets, checked_logits, local_update
 from gilib.iteration.labels import Labels
+from gilib.iteration.layers import last_layer_input
 from gilib.iteration.matching import Matching
 from gilib.iteration.priors import Prior, ServerView
-from gilib.iteration.representation import Representation, pixels
+from gilib.iteration.representation import Representation, pixels, vector_size
 from gilib.iteration.statistics import batch_norm_inputs, running_statistics, shared_statistics
 
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -71,7 +72,7 @@ class Problem:
         targets = torch.stack(fixed).to(reference).repeat_interleave(restarts, 0) if fixed else None
         statistics = shared_statistics(model, updates, restarts=restarts) if with_statistics else None
         representation = pixels() if representation is None else representation
-        size = len(representation.start(blank.cpu().double(), torch.Generator()))
+        size = vector_size(representation, tuple(blank.shape))
         return cls(
             forward,
             parameters,
@@ -125,6 +126,7 @@ def evaluator(problem: Problem, *, matching: Matching, priors: Sequence[Prior], 
 
     measured = batch_norm_inputs(problem.model)
     running = running_statistics(problem.model)
+    features = last_layer_input(problem.model, mode=problem.update.mode)
 
     def objective(
         candidate: Tensor, shared: Gradients, targets: Tensor, statistics: list[tuple[Tensor, Tensor]]
@@ -133,7 +135,9 @@ def evaluator(problem: Problem, *, matching: Matching, priors: Sequence[Prior], 
         update = problem.update
         guess = local_update(problem.forward, problem.parameters, images, targets, loss=update.loss, local=update.local)
         value = matching(guess, shared)
-        view = ServerView(logits, measured, running, None if problem.statistics is None else statistics)
+        view = ServerView(
+            logits, measured, running, None if problem.statistics is None else statistics, features, shared
+        )
         for prior in priors:
             value = value + prior(images, targets, view)
         return value

@@ -6,13 +6,15 @@ matching loss. A prior about images alone needs only the first.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Statistics = list[tuple[Tensor, Tensor]]
+from gilib.federated import Gradients
+from gilib.iteration.labels import mean_features
+from gilib.iteration.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,16 @@ class ServerView:
 
     ``logits(images)`` is the model (B, K). ``statistics(images)`` are mean and variance (C,) of what enters each
     batch-norm layer. ``running`` are the statistics that the model carries; ``shared`` those of the victim's batch,
-    None where the threat model does not share batch-norm buffers.
+    None where the threat model does not share batch-norm buffers. ``features(images)`` (B, d) are what enters the last
+    fully connected layer (None for a model without one), ``gradients`` the victim's shared gradients.
     """
 
     logits: Callable[[Tensor], Tensor]
     statistics: Callable[[Tensor], Statistics]
     running: Statistics
     shared: Statistics | None
+    features: Callable[[Tensor], Tensor] | None = None
+    gradients: Gradients = field(default_factory=dict)
 
 
 class Prior(Protocol):
@@ -69,6 +74,22 @@ class LabelFit:
 
     def __call__(self, images: Tensor, targets: Tensor, view: ServerView) -> Tensor:
         return self.weight * (view.logits(images).softmax(dim=-1) - targets).square().sum(dim=-1).mean()
+
+
+@dataclass(frozen=True)
+class FeatureFit:
+    """Squared distance of the candidate's features from those that the gradient gives away, relative, times weight."""
+
+    weight: float
+
+    def __call__(self, images: Tensor, targets: Tensor, view: ServerView) -> Tensor:
+        if view.features is None or len(images) != 1:
+            raise ValueError(
+                f"feature_fit() needs a fully connected last layer and one sample in an update; this one has "
+                f"{len(images)}. A batch shares only a mixture of its features."
+            )
+        known = mean_features(view.gradients)
+        return self.weight * (view.features(images)[0] - known).square().sum() / known.square().sum()
 
 
 @dataclass(frozen=True)
@@ -124,6 +145,17 @@ def label_fit(weight: float) -> Prior:
     Source: CPL, Wei et al. (2020), the label-based regularization. Taught in: iteration/initialization.
     """
     return LabelFit(weight)
+
+
+def feature_fit(weight: float) -> Prior:
+    """Prefer candidates whose features are the victim's: ``weight * |h(x) - h|^2 / |h|^2``.
+
+    h is what enters the last fully connected layer; its gradients give it away exactly, by one division (the recursive
+    attack on a single layer). Needs one sample an update and a last layer with bias; no knowledge beyond the update.
+
+    Taught in: recursion/hybrid.
+    """
+    return FeatureFit(weight)
 
 
 def batch_statistics(weight: float, *, shared: bool = False) -> Prior:

@@ -28,6 +28,11 @@ class Representation(Protocol):
         ...
 
 
+def vector_size(representation: Representation, shape: tuple[int, ...]) -> int:
+    """How many numbers stand for images of shape (B, C, H, W)."""
+    return len(representation.start(torch.zeros(shape, dtype=torch.float64), torch.Generator()))
+
+
 @dataclass(frozen=True)
 class Pixels:
     """The images themselves."""

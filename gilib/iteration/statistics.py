@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gilib.federated import Update
+from gilib.federated import Update, use_batch_statistics
+from gilib.iteration.layers import layer_inputs
 
 Statistics = list[tuple[Tensor, Tensor]]
 
@@ -14,32 +15,26 @@ Statistics = list[tuple[Tensor, Tensor]]
 def batch_norm_inputs(model: nn.Module) -> Callable[[Tensor], Statistics]:
     """A function from images (B, C, H, W) to mean and unbiased variance (C,) of what enters each batch-norm layer.
 
-    The network runs as a client in train mode runs it: each batch-norm layer normalizes with the batch itself.
+    Each batch-norm layer normalizes with the batch itself, as it does for a client in train mode. Other layers work in
+    eval mode: nothing is drawn.
     """
-    module = copy.deepcopy(model).train()
-    seen: Statistics = []
-
-    def remember(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
-        variance, mean = torch.var_mean(inputs[0], dim=axes)
-        seen.append((mean, variance))
-
-    for _, layer in _norms(module):
-        layer.track_running_stats = False
-        layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-        layer.register_forward_pre_hook(remember)
-    parameters = {name: value.detach() for name, value in module.named_parameters()}
+    names = [name for name, _ in _norms(model)]
+    module = copy.deepcopy(model).eval()
+    use_batch_statistics(module)
+    inputs = layer_inputs(module, names)
 
     def statistics(images: Tensor) -> Statistics:
-        seen.clear()
-        torch.func.functional_call(module, parameters, (images,))
-        return list(seen)
+        found = []
+        for entered in inputs(images):
+            variance, mean = torch.var_mean(entered, dim=[axis for axis in range(entered.ndim) if axis != 1])
+            found.append((mean, variance))
+        return found
 
     return statistics
 
 
 def running_statistics(model: nn.Module) -> Statistics:
-    """The running mean and variance (C,) of each batch-norm layer, in order."""
+    """The running mean and variance (C,) of each batch-norm layer, in order. Layers that keep none are left out."""
     return [
         (layer.running_mean, layer.running_var)
         for _, layer in _norms(model)
@@ -51,12 +46,19 @@ def shared_statistics(model: nn.Module, updates: Sequence[Update], *, restarts: 
     """Mean and variance of each victim's own batch, one row a restart: (N, C) each. None where they are not shared.
 
     After one pass in train mode the buffers are ``(1 - m) old + m batch`` with the layer's momentum m, and the server
-    knows the old ones. So the batch's statistics are ``old + (new - old) / m``.
+    knows the old ones. So the batch's statistics are ``old + (new - old) / m``. Raises ValueError for a layer that
+    keeps no running statistics, or keeps their plain average (momentum None).
     """
     if any(update.buffers is None or update.mode != "train" for update in updates):
         return None
     found = []
     for name, layer in _norms(model):
+        if layer.momentum is None or layer.running_mean is None:
+            raise ValueError(
+                f"the statistics of the victim's batch cannot be read off layer {name!r}: it keeps "
+                f"{'no running statistics' if layer.running_mean is None else 'their plain average (momentum None)'}. "
+                "Use batch_statistics(shared=False)."
+            )
         pair = []
         for kind in ("running_mean", "running_var"):
             old = getattr(layer, kind)

@@ -11,7 +11,8 @@ from victims import random_batch, shared_updates, small_attack, small_lenet
 
 from gilib import models
 from gilib.federated import Client, LocalTraining
-from gilib.iteration import objective
+from gilib.generators import decoder
+from gilib.iteration import objective, representation
 from gilib.iteration.labels import joint
 
 MODEL = small_lenet()
@@ -130,6 +131,15 @@ def test_more_restarts_than_memory_allows(monkeypatch):
         small_attack(restarts=500).reconstruct(MODEL, UPDATE)
     with pytest.raises(MemoryError):
         small_attack(restarts=2).reconstruct(MODEL, UPDATE, snapshots=10**6)
+
+
+def test_memory_counts_what_is_searched_not_the_pixels(monkeypatch):
+    """A network's weights may be far more numbers than the images that they draw."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**22))
+    network = decoder(4, channels=3, size=8, width=64).double()
+    small_attack(representation=representation.latent(network, 4)).reconstruct(MODEL, UPDATE)
+    with pytest.raises(MemoryError):
+        small_attack(representation=representation.weights(network, 4)).reconstruct(MODEL, UPDATE)
 
 
 def test_far_more_restarts_than_memory_allows_fail_before_anything_is_allocated():

@@ -11,7 +11,7 @@ from victims import random_batch, small_attack, small_lenet
 
 from gilib import data, models
 from gilib.data import Batch
-from gilib.federated import Client, Update, train
+from gilib.federated import Client, LocalTraining, Update, train
 from gilib.iteration.labels import (
     column_minimum,
     counts,
@@ -141,6 +141,15 @@ def test_counts_finds_repeated_labels_in_untrained_models(build):
     assert accuracy(counts(), model, 32) >= 0.95
     assert accuracy(llg(NOISE), model, 32) >= 0.9
     assert accuracy(counts(), model, 4) == 1
+
+
+@pytest.mark.parametrize("rule", [counts(), llg(NOISE)], ids=["counts", "llg"])
+def test_several_local_steps_are_averaged(rule):
+    """The update of T steps is a sum of T gradients: with a small rate it says what one step says."""
+    model = models.convnet(channels=1, size=8).double()
+    for seed in range(5):
+        batch, local = digits(32, seed=seed), LocalTraining(steps=5, learning_rate=1e-4)
+        assert overlap(rule.restore(Client(model, local=local).update(batch), model), batch.labels) >= 0.9
 
 
 def test_counts_falls_on_a_trained_model():

@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from victims import random_batch, shared_updates, small_attack, small_convnet, small_lenet
+from victims import nothing_changes, random_batch, shared_updates, small_attack, small_convnet, small_lenet
 
 from gilib.federated import Client
 from gilib.iteration.labels import known
 from gilib.iteration.matching import squared_l2
 from gilib.iteration.objective import Problem, evaluator
-from gilib.iteration.priors import ServerView, batch_statistics, label_fit, squared_norm, total_variation
+from gilib.iteration.priors import ServerView, batch_statistics, feature_fit, label_fit, squared_norm, total_variation
 
 
 @settings(max_examples=20, deadline=None)
@@ -112,3 +112,41 @@ def test_statistics_that_nobody_shares_are_refused():
     update = Client(small_convnet(), share_labels=True).update(random_batch(2))
     with pytest.raises(ValueError, match="needs a model with batch normalization"):
         small_attack(priors=(batch_statistics(1.0),)).reconstruct(small_convnet(), update)
+
+
+@pytest.mark.parametrize("model", [small_lenet(), small_convnet(norm="batch")], ids=["lenet", "convnet"])
+def test_feature_fit_is_zero_at_the_true_image_alone_and_knows_only_the_update(model):
+    batch, other = random_batch(1), random_batch(1, seed=1)
+    update = Client(model, share_labels=True).update(batch)
+    assert objective(model, update, batch.images, feature_fit(1.0)) < 1e-20
+    plain, full = (objective(model, update, other.images, *priors) for priors in ((), (feature_fit(3.0),)))
+    features = []
+    handle = model.eval().linear.register_forward_pre_hook(lambda layer, inputs: features.append(inputs[0]))
+    for images in (batch.images, other.images):
+        model(images)
+    handle.remove()
+    expected = (features[1] - features[0]).square().sum() / features[0].square().sum()
+    assert full - plain == pytest.approx(3 * expected.item())
+
+
+def test_feature_fit_refuses_batches():
+    update = Client(small_lenet(), share_labels=True).update(random_batch(2))
+    with pytest.raises(ValueError, match="one sample in an update; this one has 2"):
+        small_attack(priors=(feature_fit(1.0),)).reconstruct(small_lenet(), update)
+
+
+@pytest.mark.parametrize("settings", [{"momentum": None}, {"track_running_stats": False}])
+def test_statistics_that_cannot_be_read_off_are_refused(settings):
+    model = small_convnet(norm="batch")
+    model.norm2 = torch.nn.BatchNorm2d(6, **settings).double()
+    update = Client(model, mode="train", share_labels=True, share_buffers=True).update(random_batch(4))
+    with pytest.raises(ValueError, match="cannot be read off layer 'norm2'"):
+        small_attack(priors=(batch_statistics(1.0, shared=True),)).reconstruct(model, update)
+
+
+def test_priors_on_statistics_draw_nothing_even_with_dropout(capfd):
+    model = small_convnet(norm="batch")
+    model.linear = torch.nn.Sequential(torch.nn.Dropout(0.5), model.linear)
+    update = Client(model, share_labels=True).update(random_batch(2))
+    with nothing_changes(model, capfd):
+        small_attack(priors=(batch_statistics(1.0),)).reconstruct(model, update)

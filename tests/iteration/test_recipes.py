@@ -59,8 +59,7 @@ def test_inverting_gradients_recovers_photographs_better_than_the_peer_library()
     [case] = [case for case in json.loads(BENCH.read_text())["cases"] if "ConvNet" in case["network"]]
     peer = torch.tensor(case["psnr"]["breaching"]).mean()
     assert with_cosine.mean() >= max(26, peer + 2), (with_cosine, peer)
-    # Signs remove the scale of the loss: on this untrained network the two distances are about equally good.
-    assert with_cosine.mean() > with_squares.mean() - 1, (with_cosine, with_squares)
+    assert with_cosine.mean() > with_squares.mean(), (with_cosine, with_squares)
 
 
 def small_attack(attack: iteration.IterationAttack, iterations: int) -> iteration.IterationAttack:

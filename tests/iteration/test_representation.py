@@ -71,6 +71,13 @@ def test_attacks_through_a_generator_lower_their_objective_and_leave_it_alone():
     assert fingerprint(network) == before
 
 
+def test_going_on_needs_one_reconstruction_for_each_victim():
+    updates = shared_updates(small_lenet(), 2)
+    first = small_attack().reconstruct_many(small_lenet(), updates)
+    with pytest.raises(ValueError, match="one earlier reconstruction for each of 2 victims; got 1"):
+        small_attack(restarts=2).reconstruct_many(small_lenet(), updates, after=first[:1])
+
+
 def test_going_on_from_pixels_starts_where_the_other_attack_ended():
     model = small_lenet()
     updates = shared_updates(model, 2)
