@@ -213,5 +213,5 @@ def test_what_label_restoration_refuses():
 def test_counts_needs_the_bias():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5, bias=False)).double()
     update: Update = Client(model).update(random_batch(2))
-    with pytest.raises(ValueError, match=r"'1.bias' is not shared. Use llg"):
+    with pytest.raises(ValueError, match=r"'1.bias' is not shared. llg\(\) does without"):
         counts().restore(update, model)
