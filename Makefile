@@ -20,6 +20,8 @@ export OPENBLAS_NUM_THREADS := 2
 # A thread that waits spins for a short time, then sleeps. Spinning for long makes small operations many times slower
 # whenever another process wants a core; sleeping at once makes them half as fast again on a quiet machine.
 export GOMP_SPINCOUNT := 10000
+# Two processes of one thread each test faster than one process of two.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Matplotlib keeps its list of fonts here: built once, at the end of the installation, whatever the home folder allows.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
@@ -47,10 +49,10 @@ lint: $(DONE)/install ## Only ruff and mypy
 	$(BIN)/mypy
 
 unit: $(DONE)/install ## Only the unit tests and the rules of the chapters
-	$(BIN)/python -m pytest tests --ignore=tests/site
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore=tests/site
 
 notebooks: $(DONE)/install ## Only the re-execution of every chapter, outputs compared as strings
-	$(BIN)/python -m pytest -p no:cacheprovider --nbval --nbval-current-env --durations=5 chapters
+	$(ONE_THREAD) $(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadscope --nbval --nbval-current-env chapters
 
 site-tests: _build/.book ## Only the tests of the built site
 	$(BIN)/python -m pytest -n 2 tests/site

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from gilib.data import Batch
 
@@ -30,13 +31,25 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
 
 
+def logistic(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean logistic loss of single logits (B, 1) against ``targets`` (B, 1), the probabilities of label 1.
+
+    For a model with one logit, whose cross-entropy would be zero. Taught in: recursion/rgap.
+    """
+    log_likelihood = targets * logsigmoid(logits) + (1 - targets) * logsigmoid(-logits)
+    return -log_likelihood.mean()
+
+
 def as_targets(labels: Tensor, classes: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Labels as probability vectors (B, K): one-hot for labels (B,) of int64, unchanged for labels that are (B, K).
 
-    Raises ValueError if a label is not one of the ``classes``.
+    With a single logit (``classes=1``) a label is 0 or 1, and its own target (B, 1). Raises ValueError if a label is
+    not one of the ``classes``.
     """
     if labels.ndim == 2:
         return labels.to(dtype)
+    if classes == 1 and bool(((labels == 0) | (labels == 1)).all()):
+        return labels[:, None].to(dtype)
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
             f"labels must lie in 0..{classes - 1}, because the model returns {classes} logits; "

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-__all__ = ["ACTIVATIONS", "convnet", "lenet", "mlp", "resnet"]
+__all__ = ["ACTIVATIONS", "cnn6", "convnet", "lenet", "mlp", "resnet"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -115,6 +115,40 @@ def convnet(
     return draw_weights(nn.Sequential(layers), seed=seed)
 
 
+def cnn6(
+    classes: int = 1,
+    *,
+    channels: int = 3,
+    size: int = 32,
+    widths: Sequence[int] = (12, 36, 36, 36, 64, 128),
+    seed: int = 0,
+) -> nn.Sequential:
+    """The CNN6 of R-GAP: six convolutions and a linear layer, no bias anywhere, LeakyReLU of slope 0.2 in between.
+
+    The first kernel is 4 x 4 with padding 2, the others are 3 x 3 with padding 1; convolutions 1, 2 and 5 have stride
+    2. Takes images ``(B, channels, size, size)``; at 32 x 32 the linear layer has 3,200 inputs. ``classes=1`` is the
+    single logit of the paper, for `gilib.federated.logistic`. The authors' narrower CNN6-d is
+    ``widths=(12, 20, 36, 36, 64, 128)``. Kernels, strides and widths are those of the authors' public code; weights
+    are uniform in ``±1/sqrt(fan_in)``, PyTorch's default distribution. Raises ValueError for a size below one or other
+    than six widths.
+
+    Source: Zhu & Blaschko (2021) and the authors' code. Taught in: recursion/rgap.
+    """
+    _check_sizes(classes=classes, channels=channels, size=size, **{f"widths[{i}]": w for i, w in enumerate(widths)})
+    if len(widths) != 6:
+        raise ValueError(f"expected six widths, one for each convolution, got {len(widths)}: {tuple(widths)}.")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    side = size
+    for index, (inputs, outputs) in enumerate(pairwise((channels, *widths)), start=1):
+        kernel, stride = 4 if index == 1 else 3, 2 if index in (1, 2, 5) else 1
+        layers[f"conv{index}"] = blank_convolution(inputs, outputs, kernel=kernel, stride=stride, bias=False)
+        layers[f"activation{index}"] = nn.LeakyReLU(0.2)
+        side = (side + 2 * (kernel // 2) - kernel) // stride + 1
+    layers["flatten"] = nn.Flatten()
+    layers["linear"] = blank_linear(widths[-1] * side * side, classes, bias=False)
+    return draw_weights(nn.Sequential(layers), seed=seed)
+
+
 class Residual(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut: ``activation(body(x) + shortcut(x))``.
 
@@ -199,8 +233,8 @@ def blank_convolution(inputs: int, outputs: int, *, kernel: int, stride: int, bi
     return meta.to_empty(device="cpu")
 
 
-def blank_linear(inputs: int, outputs: int) -> nn.Module:
-    return nn.Linear(inputs, outputs, device="meta", dtype=torch.float32).to_empty(device="cpu")
+def blank_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
+    return nn.Linear(inputs, outputs, bias=bias, device="meta", dtype=torch.float32).to_empty(device="cpu")
 
 
 def draw_weights(model: nn.Sequential, *, seed: int, bound: float | None = None) -> nn.Sequential:

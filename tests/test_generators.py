@@ -30,13 +30,14 @@ def test_building_and_training_leave_the_global_random_state_and_the_network_alo
     assert torch.equal(torch.get_rng_state(), before)
     assert fingerprint(network) == weights
     assert fingerprint(one) == fingerprint(other) != weights
+    assert all(value.dtype == torch.float64 and not value.requires_grad for value in one.parameters())
 
 
 def test_a_trained_decoder_has_a_code_for_held_out_digits_and_not_for_noise():
     network = train_decoder(decoder(16), DIGITS.images[:1500], latent=16, steps=400)
 
     def closest(images: torch.Tensor) -> torch.Tensor:
-        codes = torch.zeros(len(images), 16, requires_grad=True)
+        codes = torch.zeros(len(images), 16, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.Adam([codes], lr=0.1)
         for _ in range(150):
             optimizer.zero_grad()

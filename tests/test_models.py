@@ -44,6 +44,21 @@ def test_lenet_is_the_one_of_dlg():
     assert sum(math.prod(shape) for shape in shapes.values()) == 15_826
 
 
+def test_cnn6_is_the_one_of_rgap():
+    model = models.cnn6()
+    convolutions = [layer for layer in model if isinstance(layer, nn.Conv2d)]
+    assert [layer.weight.shape[0] for layer in convolutions] == [12, 36, 36, 36, 64, 128]
+    assert [layer.stride[0] for layer in convolutions] == [2, 2, 1, 1, 2, 1]
+    assert [layer.kernel_size[0] for layer in convolutions] == [4, 3, 3, 3, 3, 3]
+    assert all(layer.bias is None for layer in (*convolutions, model.linear))
+    assert model.linear.weight.shape == (1, 3200)
+    assert model.activation1.negative_slope == 0.2
+    assert fingerprint(models.cnn6(seed=1)) == fingerprint(models.cnn6(seed=1)) != fingerprint(model)
+    for size in (8, 13):
+        narrow = models.cnn6(7, channels=1, size=size, widths=(12, 20, 36, 36, 64, 128))
+        assert narrow(torch.rand(2, 1, size, size)).shape == (2, 7)
+
+
 def test_convnet_halves_the_resolution_twice_without_pooling():
     model = models.convnet()
     assert model.linear.in_features == 128 * 8 * 8
@@ -181,6 +196,8 @@ def test_unknown_activation_lists_the_known_ones(build):
         (models.lenet, {"bound": 0}, "bound .* got 0"),
         (models.resnet, {"blocks": 0}, "blocks .* got 0"),
         (models.resnet, {"norm": "layer"}, "norm.*'layer'"),
+        (models.cnn6, {"widths": (4, 4)}, r"six widths.* got 2"),
+        (models.cnn6, {"size": 0}, "size .* got 0"),
         (models.mlp, {"hidden": (0,)}, r"hidden\[0\] .* got 0"),
     ],
 )

@@ -39,6 +39,17 @@ def test_every_chapter_is_in_the_table_of_contents():
     assert listed == set(NAMES)
 
 
+def test_the_library_names_only_chapters_that_exist():
+    taught = {
+        (path.name, chapter)
+        for path in (ROOT / "gilib").rglob("*.py")
+        for chapter in re.findall(r"Taught in:\s+([\w/]+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(taught) > 20
+    missing = sorted((name, chapter) for name, chapter in taught if f"{chapter}.ipynb" not in NAMES)
+    assert not missing
+
+
 def test_names_of_figures_glue_and_labels_are_unique_in_the_book():
     names: Counter[str] = Counter()
     for path in CHAPTERS:

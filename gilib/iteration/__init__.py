@@ -4,9 +4,19 @@ One loop (``attack``) and its ingredients: ``initialization``, ``labels``, ``mat
 ``recipes`` puts them together as the papers did.
 """
 
-from gilib.iteration import group, initialization, labels, lbfgs, matching, optimizers, priors, representation
+from gilib.iteration import (
+    evolution,
+    group,
+    initialization,
+    labels,
+    lbfgs,
+    matching,
+    optimizers,
+    priors,
+    representation,
+)
 from gilib.iteration.attack import IterationAttack
-from gilib.iteration.recipes import cpl, deep_image_prior, dlg, gias, idlg, inverting_gradients
+from gilib.iteration.recipes import cpl, deep_image_prior, dlg, ggl, gias, gradinversion, idlg, inverting_gradients
 from gilib.iteration.reconstruction import Reconstruction
 from gilib.iteration.staged import StagedAttack
 
@@ -17,7 +27,10 @@ __all__ = [
     "cpl",
     "deep_image_prior",
     "dlg",
+    "evolution",
+    "ggl",
     "gias",
+    "gradinversion",
     "group",
     "idlg",
     "initialization",

@@ -124,7 +124,8 @@ class IterationAttack(Attack):
             representation=self.representation,
             with_statistics=any(getattr(prior, "needs_shared_statistics", False) for prior in self.priors),
         )
-        evaluate = evaluator(problem, matching=self.matching, priors=self.priors, compiled=compiled)
+        slopes = getattr(self.optimizer, "needs_gradients", True)
+        evaluate = evaluator(problem, matching=self.matching, priors=self.priors, compiled=compiled, slopes=slopes)
         search = Search.begin(self._starts(problem, seed, after), iterations=self.iterations, snapshots=snapshots)
         try:
             self._run(search, problem, evaluate, seed, callback)

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,8 +119,13 @@ class Problem:
         return candidate[self.size :].reshape(self.logit_shape).softmax(dim=-1)
 
 
-def evaluator(problem: Problem, *, matching: Matching, priors: Sequence[Prior], compiled: bool = False) -> Evaluate:
-    """A function from a stack of candidates (N, D) to their objectives (N,) and gradients (N, D)."""
+def evaluator(
+    problem: Problem, *, matching: Matching, priors: Sequence[Prior], compiled: bool = False, slopes: bool = True
+) -> Evaluate:
+    """A function from a stack of candidates (N, D) to their objectives (N,) and gradients (N, D).
+
+    With ``slopes=False``, for an optimizer that needs none, the gradients are zeros and cost nothing.
+    """
 
     def logits(images: Tensor) -> Tensor:
         return problem.forward(problem.parameters, images)
@@ -142,7 +148,10 @@ def evaluator(problem: Problem, *, matching: Matching, priors: Sequence[Prior], 
             value = value + prior(images, targets, view)
         return value
 
-    stacked = torch.func.vmap(torch.func.grad_and_value(objective))
+    def flat(candidate: Tensor, *known: Any) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(candidate), objective(candidate, *known)
+
+    stacked = torch.func.vmap(torch.func.grad_and_value(objective) if slopes else flat)
     targets = problem.reference.new_zeros(problem.rows, 0) if problem.targets is None else problem.targets
     known = (problem.gradients, targets, problem.statistics or [])
     if compiled:

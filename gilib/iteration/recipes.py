@@ -5,13 +5,15 @@ from dataclasses import replace
 from torch import nn
 
 from gilib.iteration.attack import IterationAttack
+from gilib.iteration.evolution import cma_es
+from gilib.iteration.group import group_consistency
 from gilib.iteration.initialization import constant, normal, patches
-from gilib.iteration.labels import Labels, joint, known
+from gilib.iteration.labels import Labels, column_minimum, joint, known
 from gilib.iteration.labels import idlg as idlg_labels
 from gilib.iteration.lbfgs import lbfgs
 from gilib.iteration.matching import cosine, squared_l2
 from gilib.iteration.optimizers import adam, signed_adam
-from gilib.iteration.priors import label_fit, total_variation
+from gilib.iteration.priors import batch_statistics, label_fit, squared_norm, total_variation
 from gilib.iteration.representation import latent, weights
 from gilib.iteration.staged import StagedAttack
 
@@ -80,6 +82,50 @@ def inverting_gradients(
     )
 
 
+def gradinversion(
+    *,
+    labels: Labels | None = None,
+    tv: float = 0.1,
+    l2: float = 0.1,
+    batch_norm: float = 0.1,
+    shared: bool = False,
+    consistency: float = 10.0,
+    register: bool = True,
+    iterations: int = 1000,
+    restarts: int = 4,
+) -> IterationAttack:
+    """GradInversion: squared L2 matching and four priors, for batches whose labels differ, on a batch-norm model.
+
+    The priors are total variation ``tv``, squared norm ``l2``, batch-norm statistics ``batch_norm`` and the consistency
+    of the restarts, ``consistency``; a weight of zero leaves one out. What the threat model must give: labels that are
+    all different (``column_minimum()`` restores them; give other ``labels`` where they repeat), a model with batch
+    norm, and with ``shared=True`` the batch-norm statistics of the victim's own batch, that is an update in train mode
+    with buffers. ``shared=False`` takes the running statistics that every server has. The attack raises ValueError
+    where one of these is missing, and for group consistency with a single restart.
+
+    Our weights are for means over pixels; the paper's are for other sums. The step is 0.2 instead of 0.1 and constant,
+    and there is no Langevin noise, because searches here are shorter than the paper's 20,000 iterations.
+
+    Source: Yin et al. (2021). Taught in: iteration/priors.
+    """
+    weighted = (
+        (tv, total_variation(tv)),
+        (l2, squared_norm(l2)),
+        (batch_norm, batch_statistics(batch_norm, shared=shared)),
+    )
+    return IterationAttack(
+        initialization=normal(0.5, 0.1),
+        labels=column_minimum() if labels is None else labels,
+        matching=squared_l2(),
+        priors=tuple(prior for weight, prior in weighted if weight),
+        optimizer=adam(0.2),
+        iterations=iterations,
+        restarts=restarts,
+        bounds=(0.0, 1.0),
+        group=group_consistency(consistency, register=register) if consistency else None,
+    )
+
+
 def gias(
     generator: nn.Module,
     latent_size: int,
@@ -116,6 +162,36 @@ def gias(
         restarts=1,
     )
     return StagedAttack((codes, tuned))
+
+
+def ggl(
+    generator: nn.Module,
+    latent_size: int,
+    *,
+    labels: Labels | None = None,
+    population: int = 16,
+    iterations: int = 100,
+) -> IterationAttack:
+    """Generative gradient leakage: CMA-ES over a generator's codes, which never asks for the objective's slope.
+
+    Needs a ``generator`` from codes (B, ``latent_size``) to images in [0, 1], trained on data like the victim's (threat
+    model D), and the labels (``known()`` unless given otherwise). ``iterations`` generations of ``population`` codes
+    are evaluated, the first of them standard normal. Squared L2 is the distance of the authors' code, which also
+    repeats the client's defense on the candidate's gradient and keeps the code in range; here that is left to
+    ``matching`` and to the start.
+
+    Source: Li et al. (2022). Taught in: iteration/generative.
+    """
+    return IterationAttack(
+        initialization=constant(0.5),
+        labels=known() if labels is None else labels,
+        matching=squared_l2(),
+        optimizer=cma_es(population),
+        iterations=iterations,
+        restarts=population,
+        bounds=None,
+        representation=latent(generator, latent_size),
+    )
 
 
 def deep_image_prior(

@@ -40,5 +40,5 @@ class Reconstruction:
 
     @property
     def exact(self) -> bool:
-        """Whether every layer had one solution. False is a warning: the images are then a least-squares guess."""
+        """Whether every layer had one solution. False is a warning that the images are only a guess."""
         return all(layer.determined for layer in self.layers)
