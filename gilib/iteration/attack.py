@@ -27,6 +27,17 @@ from gilib.iteration.representation import Pixels, Representation
 Callback = Callable[[int, Tensor], None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How an attack is run, beside its ingredients: the options of ``Attack.reconstruct_many``."""
+
+    seed: int
+    snapshots: int
+    callback: Callback | None
+    compiled: bool
+    after: Sequence[Reconstruction] | None
+
+
 class Attack(ABC):
     """What runs on updates: an ``IterationAttack``, or several one after another."""
 
@@ -46,7 +57,6 @@ class Attack(ABC):
         )
         return found
 
-    @abstractmethod
     def reconstruct_many(
         self,
         model: nn.Module,
@@ -70,6 +80,12 @@ class Attack(ABC):
         agreed, and MemoryError when the stack does not fit; RuntimeError if no start of a victim ever had a finite
         objective.
         """
+        run = Run(seed=seed, snapshots=snapshots, callback=callback, compiled=compiled, after=after)
+        return self._attack(model, updates, run)
+
+    @abstractmethod
+    def _attack(self, model: nn.Module, updates: Sequence[Update], run: Run) -> list[Reconstruction]:
+        """What ``reconstruct_many`` does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,19 +119,9 @@ class IterationAttack(Attack):
         if self.iterations < 1 or self.restarts < 1:
             raise ValueError(f"iterations and restarts must be at least 1; got {self.iterations} and {self.restarts}.")
 
-    def reconstruct_many(
-        self,
-        model: nn.Module,
-        updates: Sequence[Update],
-        *,
-        seed: int = 0,
-        snapshots: int = 0,
-        callback: Callback | None = None,
-        compiled: bool = False,
-        after: Sequence[Reconstruction] | None = None,
-    ) -> list[Reconstruction]:
+    def _attack(self, model: nn.Module, updates: Sequence[Update], run: Run) -> list[Reconstruction]:
         check_updates(model, updates)
-        check_memory(model, updates, self.representation, restarts=self.restarts, snapshots=snapshots)
+        check_memory(model, updates, self.representation, restarts=self.restarts, snapshots=run.snapshots)
         problem = Problem.of(
             model,
             updates,
@@ -125,23 +131,18 @@ class IterationAttack(Attack):
             with_statistics=any(getattr(prior, "needs_shared_statistics", False) for prior in self.priors),
         )
         slopes = getattr(self.optimizer, "needs_gradients", True)
-        evaluate = evaluator(problem, matching=self.matching, priors=self.priors, compiled=compiled, slopes=slopes)
-        search = Search.begin(self._starts(problem, seed, after), iterations=self.iterations, snapshots=snapshots)
+        evaluate = evaluator(problem, matching=self.matching, priors=self.priors, compiled=run.compiled, slopes=slopes)
+        search = Search.begin(self._starts(problem, run), iterations=self.iterations, snapshots=run.snapshots)
         try:
-            self._run(search, problem, evaluate, seed, callback)
+            self._run(search, problem, evaluate, run)
         except KeyboardInterrupt:
             if search.done == 0:  # there is no best so far
                 raise
             search.interrupted = True
-        return [search.result(problem, victim, attack=self, seed=seed) for victim in range(len(updates))]
+        return [search.result(problem, victim, attack=self, seed=run.seed) for victim in range(len(updates))]
 
     def _run(
-        self,
-        search: Search,
-        problem: Problem,
-        evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
-        seed: int,
-        callback: Callback | None,
+        self, search: Search, problem: Problem, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], run: Run
     ) -> None:
         """Evaluate, remember the best, step, replace the starts that cannot go on."""
         stepper = self.optimizer.begin(search.candidates, self.iterations)
@@ -157,22 +158,22 @@ class IterationAttack(Attack):
             candidates, stuck = stepper.step(search.candidates, losses, gradients)
             for row in stuck.nonzero().flatten().tolist():
                 search.replaced[row] += 1
-                candidates[row] = self._start(problem, seed, row, attempt=int(search.replaced[row]))
+                candidates[row] = self._start(problem, run.seed, row, attempt=int(search.replaced[row]))
             if stuck.any():
                 stepper.restart(stuck)
             search.candidates = self._clamp(candidates, problem)
-            if callback is not None:
-                callback(iteration, search.best_losses.reshape(-1, self.restarts))
+            if run.callback is not None:
+                run.callback(iteration, search.best_losses.reshape(-1, self.restarts))
 
-    def _starts(self, problem: Problem, seed: int, after: Sequence[Reconstruction] | None) -> Tensor:
-        starts = torch.stack([self._start(problem, seed, row, attempt=0) for row in range(problem.rows)])
-        if after is not None:
-            if len(after) * self.restarts != problem.rows:
+    def _starts(self, problem: Problem, run: Run) -> Tensor:
+        starts = torch.stack([self._start(problem, run.seed, row, attempt=0) for row in range(problem.rows)])
+        if run.after is not None:
+            if len(run.after) * self.restarts != problem.rows:
                 raise ValueError(
                     f"expected one earlier reconstruction for each of {problem.rows // self.restarts} victims; "
-                    f"got {len(after)}."
+                    f"got {len(run.after)}."
                 )
-            resumed = torch.stack([self.representation.resume(found.candidate) for found in after]).to(starts)
+            resumed = torch.stack([self.representation.resume(found.candidate) for found in run.after]).to(starts)
             starts[:, : problem.size] = resumed.repeat_interleave(self.restarts, dim=0)
         return self._clamp(starts, problem)
 

@@ -33,7 +33,7 @@ def rgap(model: nn.Module, update: Update) -> Reconstruction:
     is found too.
 
     Raises ValueError for a layer that cannot be inverted, such as max-pooling or ReLU, by its name; for more than one
-    image or local step; for an update of another model; and for a zero gradient.
+    image or local step; for an update of another model; and for a gradient that is zero or not finite.
 
     Source: Zhu & Blaschko (2021). Taught in: recursion/rgap.
     """
@@ -105,4 +105,8 @@ def _check(layers: list[LayerShape], update: Update) -> None:
             raise ValueError(
                 f"the update has no gradient of {layer.parameter!r} with {layer.weight.numel()} entries. Give the "
                 "model that the client trained."
+            )
+        if not got.isfinite().all():
+            raise ValueError(
+                f"the gradient of {layer.parameter!r} holds NaN or infinite entries: nothing can be solved."
             )

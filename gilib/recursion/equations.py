@@ -6,7 +6,6 @@ gradient of the weight is linear in x, because the gradient of the output is kno
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from gilib.data import Batch
 from gilib.federated import Client, Loss, Mode, checked_logits, cross_entropy, seeded_generator
 from gilib.jacobian import jacobian
+from gilib.recursion.network import leaves
 
 Shape = tuple[int, int, int]
 
@@ -82,16 +82,6 @@ def trace(model: nn.Module, shape: Shape, *, mode: Mode, seed: int) -> tuple[lis
         else:
             steps.append(Step(name, layer, _tensor(before), _tensor(value), _tensor(value)))
     return steps, value
-
-
-def leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers of nested ``nn.Sequential`` in the order they run; a layer that stands twice comes twice."""
-    if not isinstance(module, nn.Sequential):
-        yield name or "model", module
-        return
-    for child, part in module._modules.items():
-        assert part is not None
-        yield from leaves(part, f"{name}.{child}" if name else child)
 
 
 def passes(layer: nn.Module, mode: Mode) -> bool:

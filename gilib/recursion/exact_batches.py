@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gilib.federated import Update, cross_entropy, seeded_generator, working_copy
+from gilib.recursion.network import leaves
 from gilib.recursion.reconstruction import LayerReport, Reconstruction
 
 __all__ = ["BatchReport", "spear"]
@@ -130,7 +131,7 @@ def _first_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     """The name of the first layer and the layer, or a ValueError that names what does not fit."""
     if not isinstance(model, nn.Sequential):
         raise ValueError(f"expected a torch.nn.Sequential of layers, got {type(model).__name__}.")
-    parts = [part for part in model.named_children() if not isinstance(part[1], nn.Flatten | nn.Identity)]
+    parts = [part for part in leaves(model) if not isinstance(part[1], nn.Flatten | nn.Identity)]
     parts += [("nothing", nn.Identity())] * 2
     (name, first), (after, activation) = parts[:2]
     if not isinstance(first, nn.Linear):
@@ -261,11 +262,10 @@ def _report(system: _System, solution: _Solution, *, unknowns: int, draws: int) 
 
 def _labels(model: nn.Module, update: Update, images: Tensor) -> Tensor | None:
     """The labels (B,) of known images: the last layer's gradient gives ``p - y`` by least squares."""
-    *body, last = working_copy(model, mode=update.mode).double().children()
+    *body, (name, last) = leaves(working_copy(model, mode=update.mode).double())
     if not isinstance(last, nn.Linear) or update.loss is not cross_entropy or update.local.steps > 1:
         return None
-    features = nn.Sequential(*body)(images)
-    name = [name for name, _ in model.named_children()][-1]
+    features = nn.Sequential(*(layer for _, layer in body))(images)
     gradient = update.gradients[f"{name}.weight"].double()
     errors = len(images) * torch.linalg.lstsq(features.T, gradient.T).solution
     return (torch.softmax(last(features), dim=1) - errors).argmax(dim=1)

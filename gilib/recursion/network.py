@@ -64,7 +64,7 @@ def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer
     """
     layers: list[LayerShape] = []
     features = torch.zeros(1, *image_shape, dtype=torch.float64)
-    for name, part in _parts(model, ""):
+    for name, part in leaves(model):
         if isinstance(part, nn.Conv2d | nn.Linear):
             layer = _linear_map(name, part, features)
             features = torch.zeros(1, *layer.outputs, dtype=torch.float64)
@@ -83,13 +83,14 @@ def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer
     return layers
 
 
-def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+def leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The layers of nested ``nn.Sequential`` in the order they run; a layer that stands twice comes twice."""
     if not isinstance(module, nn.Sequential):
         yield name or "model", module
         return
-    for child, part in module._modules.items():  # unlike named_children, it lists a module that stands twice twice
+    for child, part in module._modules.items():  # named_children would drop the second of two
         assert part is not None
-        yield from _parts(part, f"{name}.{child}" if name else child)
+        yield from leaves(part, f"{name}.{child}" if name else child)
 
 
 def _linear_map(name: str, part: nn.Conv2d | nn.Linear, features: Tensor) -> LayerShape:

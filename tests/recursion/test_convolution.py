@@ -1,6 +1,7 @@
 """R-GAP: exact on networks that it can invert, honest on those that it cannot."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -256,6 +257,9 @@ def test_other_models_and_updates_are_refused():
         rgap(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), update)
     with pytest.raises(ValueError, match="at least one convolution"):
         rgap(nn.Sequential(nn.Flatten()), update)
+    broken = update.gradients | {"conv3.weight": update.gradients["conv3.weight"] * math.nan}
+    with pytest.raises(ValueError, match=r"'conv3\.weight' holds NaN"):
+        rgap(model, replace(update, gradients=broken))
     several = Client(model, loss=logistic, local=LocalTraining(steps=2)).update(photo(0, size=8))
     with pytest.raises(ValueError, match=r"one image after one local step.*steps=2"):
         rgap(model, several)

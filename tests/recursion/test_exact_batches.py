@@ -83,6 +83,16 @@ def test_labels_come_with_the_images_in_the_same_order(photos):
     assert torch.equal(found.labels[order], batch.labels)
 
 
+def test_nested_networks_and_shared_activations_are_walked_in_order(photos):
+    relu, batch = nn.ReLU(), random_batch(photos, 4, 0)
+    inner = nn.Sequential(nn.Linear(192, 200), relu, nn.Linear(200, 60), relu)
+    model = models.draw_weights(nn.Sequential(nn.Flatten(), inner, nn.Linear(60, 10)), seed=0).double()
+    found = spear(model, Client(model).update(batch))
+    assert worst_error(found, batch) <= EXACT
+    order = metrics.match(found.images.clamp(0, 1), batch.images)
+    assert torch.equal(found.labels[order], batch.labels)
+
+
 def test_deep_and_trained_networks_are_exact(photos):
     deep = models.mlp(size=8, hidden=(200, 100, 50)).double()
     trained = train(network(photos), photos.batch(range(240)), stages=(200,), learning_rate=0.05)[200]
@@ -95,16 +105,18 @@ def test_deep_and_trained_networks_are_exact(photos):
 
 
 def test_the_check_rejects_every_wrong_batch(photos):
-    model = network(photos)
+    model, wrong = network(photos), 0
     for seed in range(20):
         batch = random_batch(photos, 8, seed)
         found = spear(model, Client(model).update(batch), draws=200)
         if worst_error(found, batch) > 1e-3:
+            wrong += 1
             assert not found.exact
             assert found.labels is None
             assert max(report_of(found).leaks) > 0.01
             assert report_of(found).residual > 0.01
             assert report_of(found).draws == 200
+    assert wrong >= 10
 
 
 def test_an_unfinished_search_still_returns_finite_images(photos):
