@@ -26,8 +26,9 @@ __all__ = ["Batch", "Dataset", "load"]
 class Batch:
     """What one client computes its update on.
 
-    `images` is ``(B, C, H, W)``, floating point, in [0, 1]; `labels` is ``(B,)`` int64, not negative. Anything else, an
-    empty batch included, raises ValueError.
+    `images` is ``(B, C, H, W)``, floating point, in [0, 1]; `labels` is ``(B,)`` int64, not negative, or mixed labels
+    ``(B, K)``, floating point, each row probabilities that sum to one. Anything else, an empty batch included, raises
+    ValueError.
 
     >>> Batch(torch.zeros(2, 3, 32, 32), torch.tensor([4, 1]))
     Batch(images=(2, 3, 32, 32) torch.float32, labels=[4, 1])
@@ -38,13 +39,17 @@ class Batch:
 
     def __post_init__(self) -> None:
         _check_images(self.images)
-        _check_labels(self.labels, len(self.images))
+        if isinstance(self.labels, Tensor) and self.labels.ndim == 2:
+            _check_mixed_labels(self.labels, len(self.images))
+        else:
+            _check_labels(self.labels, len(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __repr__(self) -> str:
-        return f"Batch(images={tuple(self.images.shape)} {self.images.dtype}, labels={self.labels.tolist()})"
+        labels = self.labels.tolist() if self.labels.ndim == 1 else f"mixed {tuple(self.labels.shape)}"
+        return f"Batch(images={tuple(self.images.shape)} {self.images.dtype}, labels={labels})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -316,3 +321,16 @@ def _check_labels(labels: Tensor, count: int, *, classes: int | None = None) -> 
     if low < 0 or (classes is not None and high >= classes):
         top = "" if classes is None else f" to {classes - 1}"
         raise ValueError(f"expected labels from 0{top}, got {low} to {high}. Number the classes from 0.")
+
+
+def _check_mixed_labels(labels: Tensor, count: int) -> None:
+    if not labels.is_floating_point() or len(labels) != count or labels.shape[1] == 0:
+        raise ValueError(
+            f"expected mixed labels as floating point of shape ({count}, classes), got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}. Labels that are not mixed are int64 of shape ({count},)."
+        )
+    if not (labels >= 0).all() or not torch.allclose(labels.sum(dim=1), labels.new_ones(()), atol=1e-4):
+        raise ValueError(
+            "expected each row of mixed labels to be probabilities that sum to one, got sums "
+            f"{labels.sum(dim=1).tolist()} and a smallest value of {labels.min().item()}."
+        )

@@ -7,7 +7,7 @@ zero.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from gilib.data import Batch
+from gilib.draws import sample_draws
 
 Gradients = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -64,20 +65,24 @@ class LocalTraining:
 
     ``steps`` gradient steps of size ``learning_rate``. With ``batch_size=None`` each step uses the whole batch (one
     step is FedSGD, several are FedAvg). Otherwise step t uses the next ``batch_size`` samples in order and starts
-    again at the end of the batch. Raises ValueError for values that are not positive.
+    again at the end of the batch. With ``clip``, the gradient of every sample is scaled down to at most that norm (over
+    all parameters) before a step averages them. Raises ValueError for values that are not positive.
 
-    Source: McMahan et al. (2017), algorithm 1. Taught in: foundations/federated_learning.
+    Source: McMahan et al. (2017), algorithm 1; the clipping of Abadi et al. (2016), algorithm 1. Taught in:
+    foundations/federated_learning, defenses/privacy.
     """
 
     steps: int = 1
     learning_rate: float = 0.1
     batch_size: int | None = None
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (
             ("steps", self.steps),
             ("learning_rate", self.learning_rate),
             ("batch_size", self.batch_size),
+            ("clip", self.clip),
         ):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive; got {value}.")
@@ -97,8 +102,8 @@ class Update:
     ``gradients``: parameter name to tensor of the parameter's shape. After several local steps it is the parameter
     change divided by minus the learning rate, so that one step gives the plain gradient. ``image_shape`` is (C, H,
     W). ``local``, ``loss`` and ``mode`` are the agreed training. ``labels`` (B,) and ``buffers`` (batch-norm
-    statistics) are None unless the threat model shares them. ``public`` is what the defenses make public, by defense
-    name.
+    statistics) are None unless the threat model shares them; labels that a defense mixed are (B, K). ``public`` is what
+    the defenses make public, by defense name.
     """
 
     gradients: Gradients
@@ -113,7 +118,7 @@ class Update:
 
 
 class Defense:
-    """Base of every defense. Each of the three methods does nothing until a family of defenses overrides it.
+    """Base of every defense. Each of the four methods does nothing until a family of defenses overrides it.
 
     ``public`` is what the defense tells everybody, its settings for instance, and all that an adaptive attack may use.
     """
@@ -133,8 +138,15 @@ class Defense:
         return batch
 
     def improve(self, model: nn.Module) -> nn.Module:
-        """Return the model to train on instead of ``model``, which stays as it is (model improvement)."""
+        """Return the model to train on instead of ``model``, which stays as it is (model improvement).
+
+        A model that this defense has improved before is returned unchanged: rounds go on with what they began with.
+        """
         return model
+
+    def agree(self, local: LocalTraining) -> LocalTraining:
+        """Change the local training that client and server agree on."""
+        return local
 
     def protect(self, update: Update, *, generator: torch.Generator) -> Update:
         """Change the update before it leaves the client (gradient protection)."""
@@ -166,23 +178,25 @@ class Client:
         """Train locally on ``batch`` and return what leaves the client.
 
         ``round`` separates the random draws of one round from those of the next, for defenses that draw. Raises
-        ValueError if the images do not fit the model, the labels do not fit its logits, or the model has parts that
-        draw at random in train mode.
+        ValueError if the images do not fit the model, the labels do not fit its logits, the model has parts that draw
+        from the global random state, or samples are to be clipped that batch norm or random layers tie together.
         """
         generator = seeded_generator(self.seed, round)
-        model = self.model
+        model, local = self.improved(), self.local
         for defense in self.defenses:
-            batch, model = defense.obscure(batch, generator=generator), defense.improve(model)
-        forward, parameters = as_function(model, mode=self.mode)
-        reference = next(iter(parameters.values()))
+            batch, local = defense.obscure(batch, generator=generator), defense.agree(local)
+        reference = next(value for value in model.parameters() if value.requires_grad)
         images = batch.images.to(reference)
+        draws = sample_draws(model, images, generator)
+        _check_local(model, local, mode=self.mode, drawn=bool(draws))
+        forward, parameters = as_function(model, mode=self.mode, draws=draws)
         logits = checked_logits(forward, parameters, images)
         targets = as_targets(batch.labels, logits.shape[-1], dtype=logits.dtype).to(logits.device)
         update = Update(
-            gradients=local_update(forward, parameters, images, targets, loss=self.loss, local=self.local),
+            gradients=local_update(forward, parameters, images, targets, loss=self.loss, local=local),
             batch_size=len(images),
             image_shape=(images.shape[1], images.shape[2], images.shape[3]),
-            local=self.local,
+            local=local,
             loss=self.loss,
             mode=self.mode,
             buffers=_buffers_after(model, images, mode=self.mode) if self.share_buffers else None,
@@ -192,6 +206,13 @@ class Client:
         for defense in self.defenses:
             update = defense.protect(update, generator=generator)
         return update
+
+    def improved(self) -> nn.Module:
+        """The model that is really trained: the client's, after all defenses have improved it. The server knows it."""
+        model = self.model
+        for defense in self.defenses:
+            model = defense.improve(model)
+        return model
 
 
 def local_update(
@@ -204,6 +225,8 @@ def local_update(
     Source: Geiping et al. (2020), section 6 (federated averaging). Taught in: foundations/federated_learning.
     """
     gradient = torch.func.grad(lambda current, x, y: loss(forward(current, x), y))
+    if local.clip is not None:
+        gradient = _clipped(gradient, local.clip)
     if local.steps == 1 and local.batch_size is None:
         return dict(gradient(parameters, images, targets))
     total = {name: torch.zeros_like(value) for name, value in parameters.items()}
@@ -213,6 +236,22 @@ def local_update(
         change = gradient(current, images[chosen], targets[chosen])
         total = {name: total[name] + change[name] for name in total}
     return total
+
+
+def _clipped(gradient: Callable[..., Gradients], bound: float) -> Callable[..., Gradients]:
+    """The mean over samples of ``gradient``, each sample's scaled down to a norm of at most ``bound``."""
+
+    def clip(current: Gradients, image: Tensor, target: Tensor) -> Gradients:
+        one = gradient(current, image[None], target[None])
+        tiny = torch.finfo(image.dtype).tiny  # keeps the slope of the root finite at zero
+        norm = (torch.stack([value.square().sum() for value in one.values()]).sum() + tiny).sqrt()
+        return {name: value * (bound / norm).clamp(max=1) for name, value in one.items()}
+
+    def mean(current: Gradients, images: Tensor, targets: Tensor) -> Gradients:
+        each = torch.func.vmap(clip, in_dims=(None, 0, 0))(current, images, targets)
+        return {name: value.mean(dim=0) for name, value in each.items()}
+
+    return mean
 
 
 def train(
@@ -255,10 +294,49 @@ def train(
     return taken
 
 
-def as_function(model: nn.Module, *, mode: Mode = "eval") -> tuple[Forward, Gradients]:
+def fit(
+    client: Client,
+    batch: Batch,
+    *,
+    rounds: int,
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> nn.Module:
+    """Train by rounds of defended updates, and return the model: what the defenses leave of the training.
+
+    In each round the client computes its update on ``batch_size`` samples drawn without replacement, with its defenses
+    and their draws of that round, and the server takes a step of SGD with momentum. The client's model is where the
+    training begins, improved by its defenses. Returns a copy in eval mode. Raises ValueError if an update stops being
+    finite.
+
+    Taught in: defenses/gradient.
+    """
+    trained = copy.deepcopy(client.improved())
+    parameters = {name: value for name, value in trained.named_parameters() if value.requires_grad}
+    velocity = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    generator = seeded_generator(seed)
+    for number in range(rounds):
+        chosen = torch.randperm(len(batch), generator=generator)[:batch_size]
+        sample = Batch(batch.images[chosen], batch.labels[chosen])
+        update = replace(client, model=trained).update(sample, round=number)
+        for name, value in update.gradients.items():
+            if not value.isfinite().all():
+                raise ValueError(f"round {number} gave gradients that are not finite: lower {learning_rate=}.")
+            velocity[name] = momentum * velocity[name] + value
+            with torch.no_grad():
+                parameters[name].sub_(learning_rate * velocity[name])
+    return trained.eval()
+
+
+def as_function(
+    model: nn.Module, *, mode: Mode = "eval", draws: Mapping[str, Tensor] | None = None
+) -> tuple[Forward, Gradients]:
     """The model as a pure function ``forward(parameters, images) -> logits``, and its trainable parameters.
 
-    Works on a ``working_copy``, whose errors it raises too. Raises ValueError for a model without trainable parameters.
+    ``draws`` are what its random layers drew (see ``gilib.draws``); without them they are deterministic. Works on a
+    ``working_copy``, whose errors it raises too. Raises ValueError for a model without trainable parameters.
     """
     module = working_copy(model, mode=mode)
     parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
@@ -266,7 +344,7 @@ def as_function(model: nn.Module, *, mode: Mode = "eval") -> tuple[Forward, Grad
         raise ValueError("the model has no trainable parameters, so a client has no gradient to share.")
 
     def forward(current: Gradients, images: Tensor) -> Tensor:
-        logits: Tensor = torch.func.functional_call(module, current, (images,))
+        logits: Tensor = torch.func.functional_call(module, {**(draws or {}), **current}, (images,))
         return logits
 
     return forward, parameters
@@ -289,6 +367,21 @@ def working_copy(model: nn.Module, *, mode: Mode) -> nn.Module:
                 "Use mode='eval', or set its p to 0."
             )
     return module
+
+
+def _check_local(model: nn.Module, local: LocalTraining, *, mode: Mode, drawn: bool) -> None:
+    """Refuse local training that the model's layers do not allow: see ``Client.update``."""
+    tied = any(isinstance(part, nn.modules.batchnorm._NormBase) for part in model.modules())
+    if local.clip is not None and ((tied and mode == "train") or drawn):
+        raise ValueError(
+            "local training with clip needs the gradient of every sample on its own: batch norm in train mode mixes "
+            "the samples, and random layers draw for all of them at once. Use mode='eval', and no random layers."
+        )
+    if drawn and (local.steps > 1 or local.batch_size is not None):
+        raise ValueError(
+            "the model's random layers draw once for the whole batch, so one local step on it is possible; got "
+            f"steps={local.steps}, batch_size={local.batch_size}."
+        )
 
 
 def use_batch_statistics(module: nn.Module) -> None:

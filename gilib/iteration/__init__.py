@@ -7,6 +7,7 @@ One loop (``attack``) and its ingredients: ``initialization``, ``labels``, ``mat
 from gilib.iteration import (
     evolution,
     group,
+    hidden,
     initialization,
     labels,
     lbfgs,
@@ -32,6 +33,7 @@ __all__ = [
     "gias",
     "gradinversion",
     "group",
+    "hidden",
     "idlg",
     "initialization",
     "inverting_gradients",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gilib.federated import Update, seeded_generator
 from gilib.iteration.checks import check_memory, check_updates
 from gilib.iteration.group import GroupConsistency
+from gilib.iteration.hidden import HiddenDraws, expected
 from gilib.iteration.initialization import Initialization
 from gilib.iteration.labels import Labels
 from gilib.iteration.matching import Matching
@@ -96,7 +97,8 @@ class IterationAttack(Attack):
     gradients, ``priors`` are added to it, ``optimizer`` takes ``iterations`` steps (one evaluation of the objective
     each) from ``restarts`` starts a victim, and ``bounds`` is the range that images are clamped to after each step
     (None: no box). ``representation`` says what is searched: pixels, or something that draws them and has no box.
-    ``group`` pulls the restarts of a victim towards each other. The server keeps the candidate with the lowest
+    ``group`` pulls the restarts of a victim towards each other. ``draws`` says what the attacker assumes of layers that
+    drew at random at the client. The server keeps the candidate with the lowest
     objective; it never sees the true image.
 
     Source: the taxonomy of Zhang et al. (2022). Taught in: foundations/first_leak.
@@ -112,6 +114,7 @@ class IterationAttack(Attack):
     bounds: tuple[float, float] | None = (0.0, 1.0)
     representation: Representation = field(default_factory=Pixels)
     group: GroupConsistency | None = None
+    draws: HiddenDraws = field(default_factory=expected)
 
     def __post_init__(self) -> None:
         if self.group is not None and (self.restarts < 2 or not isinstance(self.representation, Pixels)):
@@ -129,6 +132,7 @@ class IterationAttack(Attack):
             restarts=self.restarts,
             representation=self.representation,
             with_statistics=any(getattr(prior, "needs_shared_statistics", False) for prior in self.priors),
+            draws=self.draws,
         )
         slopes = getattr(self.optimizer, "needs_gradients", True)
         evaluate = evaluator(problem, matching=self.matching, priors=self.priors, compiled=run.compiled, slopes=slopes)
@@ -181,8 +185,8 @@ class IterationAttack(Attack):
         """The start of one row (victim and restart). It does not depend on which other victims are in the stack."""
         generator = seeded_generator(seed, row // self.restarts, row % self.restarts, attempt)
         vector = self.representation.start(self.initialization(problem.image_shape, generator), generator)
-        logits = torch.randn(problem.logit_shape, generator=generator, dtype=torch.float64)
-        return torch.cat([vector, logits.flatten()]).to(problem.reference)
+        rest = torch.randn(problem.length - problem.size, generator=generator, dtype=torch.float64)  # logits, draws
+        return torch.cat([vector, rest]).to(problem.reference)
 
     def _clamp(self, candidates: Tensor, problem: Problem) -> Tensor:
         if self.bounds is None or not isinstance(self.representation, Pixels):

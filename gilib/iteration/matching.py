@@ -112,6 +112,17 @@ class Weighted:
         return self.matching(*scaled)
 
 
+@dataclass(frozen=True)
+class SentOnly:
+    """Another matching, over the entries that the client sent: those that are not zero in the shared gradient."""
+
+    matching: Matching
+
+    def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
+        sent = {name: candidate[name] * (value != 0) for name, value in shared.items()}
+        return self.matching(sent, shared)
+
+
 def squared_l2() -> Matching:
     """``sum over layers of ||g' - g||^2``. Source: DLG, Zhu et al. (2019), eq. 4. Taught in: foundations/first_leak."""
     return SquaredL2()
@@ -174,6 +185,16 @@ def weighted(matching: Matching, weights: Mapping[str, float]) -> Matching:
     Taught in: iteration/matching.
     """
     return Weighted(matching, tuple(weights.items()))
+
+
+def sent_only(matching: Matching) -> Matching:
+    """``matching`` over the entries of the shared gradient that are not zero, for an update that was pruned.
+
+    The adaptive attack on sparse updates: at the true input the distance is zero again.
+
+    Taught in: iteration/generative.
+    """
+    return SentOnly(matching)
 
 
 def early_layers(gradients: Gradients) -> dict[str, float]:

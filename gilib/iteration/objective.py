@@ -1,9 +1,10 @@
 """The objective of an iteration-based attack: written for one victim, evaluated for a whole stack.
 
 A candidate is one flat vector: what represents its images, the pixels in the plainest case, followed by label logits
-where labels are optimized too.
+where labels are optimized too, and by the draws of random layers where these are searched.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from gilib.draws import random_layers
 from gilib.federated import Forward, Gradients, Update, as_function, as_targets, checked_logits, local_update
+from gilib.iteration.hidden import HiddenDraws, expected
 from gilib.iteration.labels import Labels
 from gilib.iteration.layers import last_layer_input
 from gilib.iteration.matching import Matching
@@ -31,6 +34,7 @@ class Problem:
 
     A row is a victim and a restart: row ``v * restarts + r``. ``targets`` is None where labels are optimized,
     ``statistics`` where no batch-norm statistics are shared. ``size`` of a candidate's numbers stand for its images.
+    ``draws`` are the attacker's guesses of what random layers drew, ``searched`` the shapes of those that are searched.
     """
 
     forward: Forward
@@ -44,6 +48,8 @@ class Problem:
     representation: Representation
     size: int
     model: nn.Module
+    draws: dict[str, Tensor]
+    searched: dict[str, tuple[int, ...]]
 
     @classmethod
     def of(
@@ -55,6 +61,7 @@ class Problem:
         restarts: int,
         representation: Representation | None = None,
         with_statistics: bool = False,
+        draws: HiddenDraws | None = None,
     ) -> "Problem":
         """Stack the updates of all victims, one row a restart."""
         forward, parameters = as_function(model, mode=updates[0].mode)
@@ -74,6 +81,8 @@ class Problem:
         statistics = shared_statistics(model, updates, restarts=restarts) if with_statistics else None
         representation = pixels() if representation is None else representation
         size = vector_size(representation, tuple(blank.shape))
+        draws = expected() if draws is None else draws
+        guessed = draws.guess(model, blank, rows=len(updates) * restarts)
         return cls(
             forward,
             parameters,
@@ -86,6 +95,8 @@ class Problem:
             representation,
             size,
             model,
+            {} if draws.searched else guessed,
+            {name: tuple(value.shape[1:]) for name, value in guessed.items()} if draws.searched else {},
         )
 
     @property
@@ -108,6 +119,11 @@ class Problem:
         """Shape of one victim's label logits, (B, K), or (0,) where labels are fixed."""
         return (self.update.batch_size, self.classes) if self.targets is None else (0,)
 
+    @property
+    def length(self) -> int:
+        """How many numbers make a candidate."""
+        return self.size + math.prod(self.logit_shape) + sum(math.prod(shape) for shape in self.searched.values())
+
     def images(self, candidate: Tensor) -> Tensor:
         """The images (B, C, H, W) of one candidate."""
         return self.representation.images(candidate[: self.size], self.image_shape)
@@ -116,7 +132,16 @@ class Problem:
         """The targets (B, K) of one candidate: the fixed ones, or the softmax of its own logits."""
         if self.targets is not None:
             return targets
-        return candidate[self.size :].reshape(self.logit_shape).softmax(dim=-1)
+        logits = candidate[self.size : self.size + math.prod(self.logit_shape)]
+        return logits.reshape(self.logit_shape).softmax(dim=-1)
+
+    def drawn(self, candidate: Tensor, guessed: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The draws of one candidate's random layers: those it searches, or the attacker's guess."""
+        layers, position, found = random_layers(self.model), self.size + math.prod(self.logit_shape), {}
+        for name, shape in self.searched.items():
+            numbers = candidate[position : position + math.prod(shape)]
+            found[name], position = layers[name].relax(numbers.reshape(shape)), position + math.prod(shape)
+        return found or guessed
 
 
 def evaluator(
@@ -126,23 +151,32 @@ def evaluator(
 
     With ``slopes=False``, for an optimizer that needs none, the gradients are zeros and cost nothing.
     """
-
-    def logits(images: Tensor) -> Tensor:
-        return problem.forward(problem.parameters, images)
-
     measured = batch_norm_inputs(problem.model)
     running = running_statistics(problem.model)
     features = last_layer_input(problem.model, mode=problem.update.mode)
 
     def objective(
-        candidate: Tensor, shared: Gradients, targets: Tensor, statistics: list[tuple[Tensor, Tensor]]
+        candidate: Tensor,
+        shared: Gradients,
+        targets: Tensor,
+        statistics: list[tuple[Tensor, Tensor]],
+        guessed: dict[str, Tensor],
     ) -> Tensor:
         images, targets = problem.images(candidate), problem.soft_labels(candidate, targets)
-        update = problem.update
-        guess = local_update(problem.forward, problem.parameters, images, targets, loss=update.loss, local=update.local)
+        update, draws = problem.update, problem.drawn(candidate, guessed)
+
+        def forward(current: Gradients, images: Tensor) -> Tensor:
+            return problem.forward({**draws, **current}, images)
+
+        guess = local_update(forward, problem.parameters, images, targets, loss=update.loss, local=update.local)
         value = matching(guess, shared)
         view = ServerView(
-            logits, measured, running, None if problem.statistics is None else statistics, features, shared
+            lambda images: forward(problem.parameters, images),
+            measured,
+            running,
+            None if problem.statistics is None else statistics,
+            features,
+            shared,
         )
         for prior in priors:
             value = value + prior(images, targets, view)
@@ -153,7 +187,7 @@ def evaluator(
 
     stacked = torch.func.vmap(torch.func.grad_and_value(objective) if slopes else flat)
     targets = problem.reference.new_zeros(problem.rows, 0) if problem.targets is None else problem.targets
-    known = (problem.gradients, targets, problem.statistics or [])
+    known = (problem.gradients, targets, problem.statistics or [], problem.draws)
     if compiled:
         stacked = _compile(stacked, problem, known)
 
@@ -175,8 +209,7 @@ def _compile(
             f"compiled=True needs a C++ compiler, and neither {compiler!r} nor 'clang++' is on the PATH. "
             "Install one (Debian: apt install g++), or leave compiled=False."
         )
-    size = problem.size + torch.Size(problem.logit_shape).numel()
-    example = problem.reference.new_full((problem.rows, size), 0.5)
+    example = problem.reference.new_full((problem.rows, problem.length), 0.5)
     graph = make_fx(stacked)(example, *known)
     compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(graph)
     return compiled
