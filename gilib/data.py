@@ -39,7 +39,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         _check_images(self.images)
-        if isinstance(self.labels, Tensor) and self.labels.ndim == 2:
+        if isinstance(self.labels, Tensor) and self.labels.ndim == 2 and self.labels.is_floating_point():
             _check_mixed_labels(self.labels, len(self.images))
         else:
             _check_labels(self.labels, len(self.images))
@@ -324,11 +324,8 @@ def _check_labels(labels: Tensor, count: int, *, classes: int | None = None) -> 
 
 
 def _check_mixed_labels(labels: Tensor, count: int) -> None:
-    if not labels.is_floating_point() or len(labels) != count or labels.shape[1] == 0:
-        raise ValueError(
-            f"expected mixed labels as floating point of shape ({count}, classes), got {labels.dtype} of shape "
-            f"{tuple(labels.shape)}. Labels that are not mixed are int64 of shape ({count},)."
-        )
+    if len(labels) != count or labels.shape[1] == 0:
+        raise ValueError(f"expected mixed labels of shape ({count}, classes), got {tuple(labels.shape)}.")
     if not (labels >= 0).all() or not torch.allclose(labels.sum(dim=1), labels.new_ones(()), atol=1e-4):
         raise ValueError(
             "expected each row of mixed labels to be probabilities that sum to one, got sums "

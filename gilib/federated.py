@@ -185,8 +185,7 @@ class Client:
         model, local = self.improved(), self.local
         for defense in self.defenses:
             batch, local = defense.obscure(batch, generator=generator), defense.agree(local)
-        reference = next(value for value in model.parameters() if value.requires_grad)
-        images = batch.images.to(reference)
+        images = batch.images.to(_reference(model))
         draws = sample_draws(model, images, generator)
         _check_local(model, local, mode=self.mode, drawn=bool(draws))
         forward, parameters = as_function(model, mode=self.mode, draws=draws)
@@ -339,15 +338,22 @@ def as_function(
     ``working_copy``, whose errors it raises too. Raises ValueError for a model without trainable parameters.
     """
     module = working_copy(model, mode=mode)
+    _reference(module)
     parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
-    if not parameters:
-        raise ValueError("the model has no trainable parameters, so a client has no gradient to share.")
 
     def forward(current: Gradients, images: Tensor) -> Tensor:
         logits: Tensor = torch.func.functional_call(module, {**(draws or {}), **current}, (images,))
         return logits
 
     return forward, parameters
+
+
+def _reference(model: nn.Module) -> Tensor:
+    """A trainable parameter, which has the dtype and the device of the computation. Raises ValueError for none."""
+    for value in model.parameters():
+        if value.requires_grad:
+            return value
+    raise ValueError("the model has no trainable parameters, so a client has no gradient to share.")
 
 
 def working_copy(model: nn.Module, *, mode: Mode) -> nn.Module:

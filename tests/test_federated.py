@@ -1,6 +1,7 @@
 """The client: its gradients against hand-written training, what it shares, and what it must leave alone."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -185,6 +186,10 @@ class Recorder(Defense):
         self.log.append(("improve", self.label, 0.0))
         return model
 
+    def agree(self, local: LocalTraining) -> LocalTraining:
+        self.log.append(("agree", self.label, 0.0))
+        return dataclasses.replace(local, steps=local.steps + 1)
+
     def protect(self, update: Update, *, generator: torch.Generator) -> Update:
         self.log.append(("protect", self.label, float(torch.rand(1, generator=generator))))
         return update
@@ -196,22 +201,26 @@ def test_defenses_are_called_in_order_and_what_they_make_public_is_listed():
     client = Client(model, defenses=[Recorder("first", log), Recorder("second", log)], seed=3)
     update = client.update(batch)
     assert [(method, label) for method, label, _ in log] == [
-        ("obscure", "first"),
         ("improve", "first"),
-        ("obscure", "second"),
         ("improve", "second"),
+        ("obscure", "first"),
+        ("agree", "first"),
+        ("obscure", "second"),
+        ("agree", "second"),
         ("protect", "first"),
         ("protect", "second"),
     ]
     assert update.public == {"first": {"strength": "first"}, "second": {"strength": "second"}}
-    assert_same(update.gradients, plain_gradients(model.eval(), Batch(batch.images / 4, batch.labels)))
+    assert update.local.steps == 3
+    plain = Client(model, local=update.local).update(Batch(batch.images / 4, batch.labels))
+    assert_same(update.gradients, plain.gradients)
     draws = [draw for _, _, draw in log]
     log.clear()
     client.update(batch)
     assert [draw for _, _, draw in log] == draws  # the same round draws the same
     log.clear()
     client.update(batch, round=1)
-    assert log[0][2] != draws[0]
+    assert log[2][2] != draws[2]
 
 
 def test_a_plain_defense_does_nothing():
