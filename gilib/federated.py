@@ -49,13 +49,14 @@ def as_targets(labels: Tensor, classes: int, *, dtype: torch.dtype = torch.float
     """
     if labels.ndim == 2:
         return labels.to(dtype)
-    if classes == 1 and bool(((labels == 0) | (labels == 1)).all()):
-        return labels[:, None].to(dtype)
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    top = max(1, classes - 1)
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= top:
         raise ValueError(
-            f"labels must lie in 0..{classes - 1}, because the model returns {classes} logits; "
+            f"labels must lie in 0..{top}, because the model returns {classes} logits; "
             f"got {int(labels.min())}..{int(labels.max())}. Give the model as many classes as the data set has."
         )
+    if classes == 1:
+        return labels[:, None].to(dtype)
     return nn.functional.one_hot(labels, classes).to(dtype)
 
 
