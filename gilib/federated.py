@@ -311,7 +311,7 @@ def fit(
     training begins, improved by its defenses. Returns a copy in eval mode. Raises ValueError if an update stops being
     finite.
 
-    Taught in: defenses/gradient.
+    Taught in: defenses/privacy.
     """
     trained = copy.deepcopy(client.improved())
     parameters = {name: value for name, value in trained.named_parameters() if value.requires_grad}

@@ -35,10 +35,7 @@ def expected() -> HiddenDraws:
 
 
 def guessed(seed: int = 0) -> HiddenDraws:
-    """Draw as the client did, with other luck: one draw for each victim and restart, which stays.
-
-    Taught in: defenses/model.
-    """
+    """Draw as the client did, with other luck: one draw for each victim and restart, which stays."""
     return HiddenDraws(seed=seed, searched=False)
 
 
@@ -47,6 +44,6 @@ def searched() -> HiddenDraws:
 
     A layer's ``relax`` keeps what is searched within what the layer can draw.
 
-    Source: the idea of Scheliga et al. (2022) for dropout masks. Taught in: defenses/model.
+    Source: the idea of Scheliga et al. (2022) for dropout masks.
     """
     return HiddenDraws(seed=None, searched=True)
