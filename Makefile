@@ -68,11 +68,14 @@ serve: book ## Build, then serve the site on this machine only: make serve PORT=
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 lock: $(DONE)/tools ## Pin again: the files *.lock and package-lock.json (add UPGRADE=--upgrade to move to newer releases)
-	$(LOCK) $(UPGRADE) --extra book --extra test -o requirements.lock pyproject.toml
+	$(LOCK) $(UPGRADE) --extra book --extra test --extra cluster -o requirements.lock pyproject.toml
 	$(LOCK) $(UPGRADE) --extra bench -c requirements.lock -o requirements-bench.lock pyproject.toml
 	echo uv | $(LOCK) $(UPGRADE) --no-annotate -o requirements-uv.lock -
 	$(MAKE) --no-print-directory $(DONE)/install
 	$(BIN)/npm install --package-lock-only --no-progress
+
+matrix: $(DONE)/install ## Every attack against every defense: computes what bench/matrix.jsonl lacks (ARGS="--help")
+	$(ONE_THREAD) $(BIN)/python -m gilib.matrix $(ARGS)
 
 bench: .venv-bench/.done ## Measure speed and quality beside a peer library (its own environment, .venv-bench)
 	.venv-bench/bin/python -m bench $(ARGS)

@@ -1,4 +1,4 @@
-"""Figures that a reader can move on a static page: no kernel, no server, no outside script."""
+"""Figures and tables that a reader can move on a static page: no kernel, no server, no outside script."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import base64
 import html
 import inspect
 import io
+import math
 from collections.abc import Sequence
 
+import IPython.display
 import ipywidgets
 import numpy as np
 import torch
@@ -124,6 +126,36 @@ def scrub(
     ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
     controls = ipywidgets.HBox([play, slider], layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
     return Scrubber([stack, controls], frame_count=len(children))
+
+
+def sortable_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str | float]], *, caption: str
+) -> IPython.display.HTML:
+    """A table that the reader of the site sorts by its headings and filters by words; elsewhere it is a plain table.
+
+    ``rows`` hold one entry for each of ``columns``. Numbers are shown rounded to whole ones and sorted as they are; NaN
+    is shown as a dash. ``caption`` says what the table is. Raises ValueError for rows of another length.
+
+    Taught in: defenses/matrix.
+    """
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"expected {len(columns)} entries in every row, got {len(row)}: {list(row)}")
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+    body = "\n".join(f"<tr>{''.join(map(_table_cell, row))}</tr>" for row in rows)
+    return IPython.display.HTML(
+        f'<table class="sortable asc gilib-filter"><caption>{html.escape(caption)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    )
+
+
+def _table_cell(entry: str | float) -> str:
+    """One cell; a number carries the value by which the column is sorted."""
+    if isinstance(entry, str):
+        return f"<td>{html.escape(entry)}</td>"
+    if math.isnan(entry):
+        return '<td data-sort="-1">–</td>'
+    return f'<td data-sort="{entry:g}">{entry:,.0f}</td>'
 
 
 def _side_by_side(frame: torch.Tensor, *, gap: int) -> np.ndarray:

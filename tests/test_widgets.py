@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ipywidgets.widgets.widget import _instances
 from ipywidgets.widgets.widget_link import Link
 from PIL import Image
 
-from gilib.widgets import MAX_FRAMES, Scrubber, frames_from, png_bytes, scrub
+from gilib.widgets import MAX_FRAMES, Scrubber, frames_from, png_bytes, scrub, sortable_table
 
 
 def pixels(png):
@@ -132,3 +133,20 @@ def test_scrub_refuses_frames(frames):
     noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match="lower the scale"):
         build([noise, noise])
+
+
+def test_a_sortable_table_shows_whole_numbers_and_sorts_by_exact_ones():
+    written = sortable_table(["who", "PSNR"], [["a <b>", 12.345], ["c", math.nan], ["d", 1234.5]], caption="R & D").data
+    assert "<caption>R &amp; D</caption>" in written
+    assert "<td>a &lt;b&gt;</td>" in written
+    assert '<td data-sort="12.345">12</td>' in written
+    assert '<td data-sort="-1">–</td>' in written
+    assert '<td data-sort="1234.5">1,234</td>' in written
+    assert written.count('<th scope="col">') == 2
+    assert "http" not in written
+    assert "<script" not in written
+
+
+def test_a_row_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="2 entries in every row, got 1"):
+        sortable_table(["who", "PSNR"], [["a"]], caption="x")

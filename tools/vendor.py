@@ -11,6 +11,8 @@ MATHJAX = MODULES / "mathjax" / "es5"
 
 FILES = {
     MODULES / "requirejs" / "require.js": "require.js",
+    MODULES / "sortable-tablesort" / "dist" / "sortable.min.js": "sortable.min.js",
+    MODULES / "sortable-tablesort" / "dist" / "sortable.a11y.min.js": "sortable.a11y.min.js",
     WIDGETS / "embed-amd.js": "@jupyter-widgets/html-manager/dist/embed-amd.js",
     MATHJAX / "tex-chtml.js": "mathjax/tex-chtml.js",
     MATHJAX / "output" / "chtml" / "fonts" / "woff-v2": "mathjax/output/chtml/fonts/woff-v2",

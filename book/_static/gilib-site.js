@@ -21,6 +21,25 @@
     });
   }
 
+  // A long table gets a box that shows only the rows with all the words typed into it.
+  function filterTables() {
+    document.querySelectorAll("table.gilib-filter").forEach((table) => {
+      const rows = [...table.tBodies[0].rows];
+      const bar = document.createElement("p");
+      bar.className = "gilib-filter-bar";
+      bar.innerHTML = '<label>Filter <input type="search" autocomplete="off"></label> <span role="status"></span>';
+      const [input, status] = [bar.querySelector("input"), bar.querySelector("span")];
+      const apply = () => {
+        const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+        rows.forEach((row) => { row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word)); });
+        status.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
+      };
+      input.addEventListener("input", apply);
+      (table.closest(".table-box") || table).before(bar);
+      apply();
+    });
+  }
+
   // Give the controls of a widget the names that its script does not write.
   function nameControls(root) {
     root.querySelectorAll(".noUi-handle:not([aria-label])").forEach((handle) => {
@@ -59,6 +78,7 @@
   function start() {
     repairTheme();
     boxTables();
+    filterTables();
     focusableBoxes();
     nameControls(document);
     const article = document.querySelector(".bd-article") || document.body;

@@ -130,13 +130,23 @@ def unmix(encodings: Tensor, weights: Tensor) -> Tensor:
     return flat.reshape(-1, *encodings.shape[1:]).clamp(0, 1)
 
 
-def decode(encodings: Tensor, weights: Tensor, *, iterations: int = 40, restarts: int = 64, seed: int = 0) -> Tensor:
+def decode(
+    encodings: Tensor,
+    weights: Tensor,
+    *,
+    like: Tensor | None = None,
+    iterations: int = 40,
+    restarts: int = 64,
+    seed: int = 0,
+) -> Tensor:
     """The private images (N, C, H, W), or all their negatives, from intra-InstaHide encodings (T, C, H, W).
 
     The signs carry nothing: ``a = |2e - 1|`` is left of each encoding, and ``a = |W x|`` is solved for every pixel of
     the N images ``x`` by guessing the signs of ``W x``, least squares, and guessing again. ``restarts`` starts are
     drawn and the best fit is kept. ``weights`` W (T, N) come from the mixed labels. At each pixel ``x`` and ``-x`` fit
-    alike, and the choice that makes neighbours alike is taken. Raises ValueError for shapes that do not fit.
+    alike. With ``like`` (M, C, H, W), images like the private ones, the signs are taken that make the images most
+    likely under a normal distribution fitted to those, and no negative is left open; without, those that make
+    neighbours alike. Raises ValueError for shapes that do not fit.
 
     Source: after Carlini et al. (2021), who do not know the weights. Taught in: defenses/obscuration.
     """
@@ -148,7 +158,7 @@ def decode(encodings: Tensor, weights: Tensor, *, iterations: int = 40, restarts
     for _ in range(iterations):
         x = (inverse @ ((mixing @ x).sign() * sizes)).clamp(-1, 1)
     best = _best(x, mixing, sizes).reshape(-1, *encodings.shape[1:])
-    return (_align(best) + 1) / 2
+    return ((_align(best) if like is None else _align_like(best, 2 * like.double() - 1)) + 1) / 2
 
 
 def decode_cross(encodings: Tensor, weights: Tensor, *, k: int, largest: float) -> Tensor:
@@ -198,6 +208,27 @@ def _align(x: Tensor) -> Tensor:
     vector = torch.linalg.eigh(products).eigenvectors[:, -1]
     signs = torch.where(vector < 0, -1.0, 1.0)
     return x * signs.reshape(1, channels, height, width)
+
+
+def _align_like(x: Tensor, like: Tensor) -> Tensor:
+    """Choose the sign of each pixel, common to the images ``x`` (N, C, H, W), by what images ``like`` them look like.
+
+    With mean a and precision P of ``like``, the signs s are to minimize the sum of ``(s x - a) P (s x - a)`` over the
+    images. One sign after another is set to its better value, until none changes.
+    """
+    flat, own = x.flatten(1), like.flatten(1)
+    mean, spread = own.mean(dim=0), torch.cov(own.T)
+    precision = torch.linalg.inv(spread + 0.01 * torch.eye(len(mean), dtype=x.dtype))  # some pixels never change
+    pairs, single = precision * (flat.T @ flat), flat.sum(dim=0) * (precision @ mean)
+    signs = torch.where(flat.sum(dim=0) * mean < 0, -1.0, 1.0).to(x)
+    for _ in range(len(mean)):
+        before = signs.clone()
+        for pixel in range(len(mean)):
+            others = pairs[pixel] @ signs - pairs[pixel, pixel] * signs[pixel]
+            signs[pixel] = -1.0 if others > single[pixel] else 1.0
+        if torch.equal(signs, before):
+            break
+    return x * signs.reshape(1, *x.shape[1:])
 
 
 def _weights(count: int, k: int, largest: float, generator: torch.Generator) -> Tensor:
