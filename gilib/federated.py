@@ -119,7 +119,7 @@ class Update:
 
 
 class Defense:
-    """Base of every defense. Each of the four methods does nothing until a family of defenses overrides it.
+    """Base of every defense. Each of the five methods does nothing until a family of defenses overrides it.
 
     ``public`` is what the defense tells everybody, its settings for instance, and all that an adaptive attack may use.
     """
@@ -148,6 +148,13 @@ class Defense:
     def agree(self, local: LocalTraining) -> LocalTraining:
         """Change the local training that client and server agree on."""
         return local
+
+    def withhold(self, update: Update, *, model: nn.Module, batch: Batch) -> Update:
+        """Leave parts of the update out, chosen by the data it was computed from (gradient protection).
+
+        ``model`` and ``batch`` are those that were trained with. Called just before ``protect``.
+        """
+        return update
 
     def protect(self, update: Update, *, generator: torch.Generator) -> Update:
         """Change the update before it leaves the client (gradient protection)."""
@@ -204,11 +211,15 @@ class Client:
             public={defense.name: defense.public for defense in self.defenses},
         )
         for defense in self.defenses:
+            update = defense.withhold(update, model=model, batch=batch)
             update = defense.protect(update, generator=generator)
         return update
 
     def improved(self) -> nn.Module:
-        """The model that is really trained: the client's, after all defenses have improved it. The server knows it."""
+        """The model that is really trained: the client's, after all defenses have improved it.
+
+        The server knows it, but for what a defense keeps secret (``gilib.defenses.model.secret_branch``).
+        """
         model = self.model
         for defense in self.defenses:
             model = defense.improve(model)

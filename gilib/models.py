@@ -225,10 +225,16 @@ def _normalised_convolution(
     return layers
 
 
-def blank_convolution(inputs: int, outputs: int, *, kernel: int, stride: int, bias: bool = True) -> nn.Module:
-    """A convolution whose weights are not filled yet: on the meta device the constructor draws nothing."""
+def blank_convolution(
+    inputs: int, outputs: int, *, kernel: int, stride: int, bias: bool = True, padding: int | None = None
+) -> nn.Module:
+    """A convolution whose weights are not filled yet: on the meta device the constructor draws nothing.
+
+    The ``padding`` is half the kernel unless given.
+    """
+    around = kernel // 2 if padding is None else padding
     meta = nn.Conv2d(
-        inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias, device="meta", dtype=torch.float32
+        inputs, outputs, kernel, stride=stride, padding=around, bias=bias, device="meta", dtype=torch.float32
     )
     return meta.to_empty(device="cpu")
 

@@ -76,7 +76,8 @@ class FixedPoint:
                 f"expected values in ±{self.bound}, got {float(values.min())} to {float(values.max())}, which would "
                 "overflow the encoding. Raise bound, or clip the update before it is encrypted."
             )
-        return [int(code) + self.largest for code in (values.double() / self.step).round().tolist()]
+        codes: list[int] = ((values.double() / self.step).round().long() + self.largest).tolist()
+        return codes
 
     def decode(self, totals: Sequence[int], *, clients: int = 1) -> Tensor:
         """The sums (D,), float64, from ``totals``, each a sum of ``clients`` codes.

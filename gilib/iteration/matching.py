@@ -6,7 +6,7 @@ victim, and returns a scalar that is zero when they agree. The sums run over all
 Source: the third ingredient of iteration-based attacks in the survey of Zhang et al. (2022).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from gilib.federated import Gradients
+
+Bounds = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Matching(Protocol):
@@ -123,6 +125,50 @@ class SentOnly:
         return self.matching(sent, shared)
 
 
+@dataclass(frozen=True)
+class Within:
+    """Another matching, between the candidate and the point nearest to it of what the shared gradient allows."""
+
+    matching: Matching
+    bounds: Bounds
+
+    def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
+        nearest = {name: candidate[name].clamp(*self.bounds(value)) for name, value in shared.items()}
+        return self.matching(candidate, nearest)
+
+
+@dataclass(frozen=True)
+class PrunedBounds:
+    """What was sent is exact; what was pruned is no larger than the smallest entry of its tensor that was sent."""
+
+    def __call__(self, shared: Tensor) -> tuple[Tensor, Tensor]:
+        sent = shared != 0
+        reach = shared.abs().masked_fill(~sent, torch.inf).amin()
+        return shared.where(sent, -reach), shared.where(sent, reach)
+
+
+@dataclass(frozen=True)
+class QuantizedBounds:
+    """Half a step to either side of the level, a whole one for stochastic rounding, and never beyond the last level."""
+
+    bits: int
+    stochastic: bool
+
+    def __call__(self, shared: Tensor) -> tuple[Tensor, Tensor]:
+        peak = shared.abs().amax()
+        reach = (2 if self.stochastic else 1) * peak / (2**self.bits - 1)
+        return (shared - reach).maximum(-peak), (shared + reach).minimum(peak)
+
+
+@dataclass(frozen=True)
+class SignBounds:
+    """Everything on the same side of zero."""
+
+    def __call__(self, shared: Tensor) -> tuple[Tensor, Tensor]:
+        far = torch.full_like(shared, torch.inf)
+        return (-far).where(shared < 0, 0), far.where(shared > 0, 0)
+
+
 def squared_l2() -> Matching:
     """``sum over layers of ||g' - g||^2``. Source: DLG, Zhu et al. (2019), eq. 4. Taught in: foundations/first_leak."""
     return SquaredL2()
@@ -195,6 +241,38 @@ def sent_only(matching: Matching) -> Matching:
     Taught in: iteration/generative.
     """
     return SentOnly(matching)
+
+
+def within_pruned(matching: Matching) -> Matching:
+    """``matching`` to the nearest gradient that pruning would have made the shared one.
+
+    Like ``sent_only``, but what was not sent counts where it exceeds the smallest entry of its tensor that was sent.
+    Holds for ``pruning`` of either scope, and not for updates whose zeros have another reason.
+
+    Ours. Taught in: defenses/gradient.
+    """
+    return Within(matching, PrunedBounds())
+
+
+def within_quantized(matching: Matching, bits: int, *, stochastic: bool = False) -> Matching:
+    """``matching`` to the nearest gradient that ``quantization(bits)`` would have made the shared one.
+
+    With squared L2 that is the sum over entries of ``max(0, |g' - q| - s/2)^2``, s being the step: what lies in the
+    interval of its level costs nothing. The largest entry of a tensor gives its step away.
+
+    Ours. Taught in: defenses/gradient.
+    """
+    return Within(matching, QuantizedBounds(bits, stochastic))
+
+
+def within_signs(matching: Matching) -> Matching:
+    """``matching`` to the nearest gradient with the signs of the shared one: entries of the wrong sign count.
+
+    With squared L2 that is the sum over them of ``g'^2``, which also shrinks with the whole gradient; cosine does not.
+
+    Ours; the idea is the consistency of one-bit compressed sensing. Taught in: defenses/gradient.
+    """
+    return Within(matching, SignBounds())
 
 
 def early_layers(gradients: Gradients) -> dict[str, float]:

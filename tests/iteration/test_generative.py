@@ -8,31 +8,12 @@ from victims import psnr, shared_updates, single_images, small_attack, small_len
 
 from gilib import data, generators, iteration, models
 from gilib.data import Batch
-from gilib.federated import Defense, Update
-from gilib.iteration.matching import cosine
+from gilib.defenses.gradient import pruning
+from gilib.iteration.matching import cosine, sent_only
 from gilib.iteration.optimizers import adam
 
 DIGITS = data.load("digits")
 FACES = data.load("faces", size=8)
-
-
-class Pruning(Defense):
-    """Each tensor keeps the ``kept`` share of its entries that are largest, and at least one."""
-
-    def __init__(self, kept: float) -> None:
-        self.kept = kept
-
-    def protect(self, update: Update, *, generator: torch.Generator) -> Update:
-        sent = {}
-        for name, value in update.gradients.items():
-            count = max(1, round(self.kept * value.numel()))
-            sent[name] = value * (value.abs() >= value.abs().flatten().topk(count).values[-1])
-        return dataclasses.replace(update, gradients=sent)
-
-
-def sent_only(distance):
-    """The distance over the entries that the client sent: an attacker who noticed the zeros."""
-    return lambda guess, shared: distance({name: g * (shared[name] != 0) for name, g in guess.items()}, shared)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +37,7 @@ def small_model() -> torch.nn.Module:
 def test_gias_beats_inverting_gradients_on_pruned_gradients_of_held_out_digits_alone(generator, victims):
     model, gain = small_model(), {}
     for name, batches in victims.items():
-        sent = updates(model, batches, share_labels=True, defenses=(Pruning(0.01),))
+        sent = updates(model, batches, share_labels=True, defenses=(pruning(0.99),))
         plain = max(
             psnr(iteration.inverting_gradients(tv=tv, iterations=300).reconstruct_many(model, sent), batches).mean()
             for tv in ((1e-3, 3e-2) if name == "digits" else (1e-3,))  # its weight chosen in its favour
@@ -74,7 +55,7 @@ def test_with_the_zeros_masked_both_stages_help_in_distribution_and_none_outside
     pixels = dataclasses.replace(iteration.inverting_gradients(iterations=300), matching=sent_only(cosine()))
     score = {}
     for name, batches in victims.items():
-        sent = updates(model, batches, share_labels=True, defenses=(Pruning(0.01),))
+        sent = updates(model, batches, share_labels=True, defenses=(pruning(0.99),))
         found = codes.reconstruct_many(model, sent)
         runs = (pixels.reconstruct_many(model, sent), found, tuned.reconstruct_many(model, sent, after=found))
         score[name] = [psnr(run, batches).median() for run in runs]
@@ -87,7 +68,7 @@ def test_with_the_zeros_masked_both_stages_help_in_distribution_and_none_outside
 
 def test_evolution_over_codes_comes_close_to_their_slopes(generator, victims):
     model, batches = small_model(), victims["digits"]
-    sent = updates(model, batches, share_labels=True, defenses=(Pruning(0.01),))
+    sent = updates(model, batches, share_labels=True, defenses=(pruning(0.99),))
     attack = iteration.ggl(generator, 16, population=16, iterations=75)
     attack = dataclasses.replace(attack, matching=sent_only(attack.matching))
     blind = dataclasses.replace(attack, iterations=1, restarts=400, optimizer=adam())
@@ -109,7 +90,7 @@ def test_the_second_stage_of_gias_goes_on_from_the_first(generator):
 def test_an_untrained_network_beats_the_default_prior_on_pruned_photographs():
     photos = data.load("photos", size=16)
     model, batches = models.convnet(size=16, widths=(8, 16)).double(), single_images(photos, 8)
-    sent = updates(model, batches, share_labels=True, defenses=(Pruning(0.1),))
+    sent = updates(model, batches, share_labels=True, defenses=(pruning(0.9),))
     network = generators.decoder(16, channels=3, size=16)
     attacks = (iteration.deep_image_prior(network, 16, iterations=200), iteration.inverting_gradients(iterations=200))
     drawn, pixels = (

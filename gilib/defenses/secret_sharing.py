@@ -1,0 +1,256 @@
+"""Secret sharing over a prime field: Shamir's scheme, packed for many secrets at once, by a matrix or by an FFT.
+
+A polynomial has the secrets as its lowest coefficients and random numbers, the pads, above them. A share is its value
+at one point. Enough shares determine the polynomial; few enough say nothing, because the pads can explain any secrets.
+Sums of shares are shares of sums.
+
+Teaching code, not an audited implementation: nothing here claims to run in constant time.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from numpy.typing import NDArray
+
+__all__ = ["PRIME", "FastSharing", "Residues", "Sharing", "product", "root_of_unity", "transform", "uniform"]
+
+Residues = NDArray[np.int64]
+
+PRIME = 15 * 2**27 + 1  # under 2**31, so that products fit in int64; and it has roots of unity of order 2**27
+_GENERATOR = 31  # its powers are all numbers from 1 to PRIME - 1
+
+
+def uniform(count: int, *, seed: bytes | None = None) -> Residues:
+    """``count`` residues, uniform in ``0..PRIME - 1``: from the operating system, or determined by a seed of 32 bytes.
+
+    A seed is stretched by ChaCha20. Words of 31 bits that are not residues are thrown away, so that no residue is
+    likelier than another. Raises ValueError for a seed of another length. Taught in: defenses/secure_aggregation.
+    """
+    if seed is not None and len(seed) != 32:
+        raise ValueError(f"expected a seed of 32 bytes; got {len(seed)}.")
+    length, found = count + count // 8 + 64, np.empty(0, dtype=np.int64)
+    while len(found) < count:  # one word in 16 is thrown away, so that the first length nearly always suffices
+        stream = secrets.token_bytes(4 * length) if seed is None else _stretched(seed, 4 * length)
+        words = np.frombuffer(stream, dtype="<u4") & 0x7FFFFFFF
+        found, length = words[words < PRIME].astype(np.int64), 2 * length
+    return found[:count]
+
+
+def _stretched(seed: bytes, length: int) -> bytes:
+    return Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None).encryptor().update(bytes(length))
+
+
+def product(left: Residues, right: Residues) -> Residues:
+    """The matrix product of residues (K, M) and (M, N) modulo `PRIME`, exact.
+
+    Each factor is cut into 16 high and 16 low bits. Products of such halves, summed over at most 2**20 terms, are
+    exact in float64, whose matrix product is much faster than that of integers.
+    """
+    high, low = (left >> 16).astype(np.float64), (left & 0xFFFF).astype(np.float64)
+    top, bottom = (right >> 16).astype(np.float64), (right & 0xFFFF).astype(np.float64)
+    outer = (high @ top).astype(np.int64) % PRIME
+    middle = (high @ bottom + low @ top).astype(np.int64) % PRIME
+    inner = (low @ bottom).astype(np.int64)
+    return ((outer * 2**16 + middle) % PRIME * 2**16 + inner) % PRIME
+
+
+def root_of_unity(order: int) -> int:
+    """A number whose powers are ``order`` different residues, the last of them 1.
+
+    Raises ValueError unless ``order`` is a power of two up to 2**27.
+    """
+    if not 1 <= order <= 2**27 or order & (order - 1):
+        raise ValueError(f"expected an order that is a power of two up to 2**27; got {order}.")
+    return pow(_GENERATOR, (PRIME - 1) // order, PRIME)
+
+
+def transform(values: Residues, *, inverse: bool = False) -> Residues:
+    """The number-theoretic transform along the first axis of ``values`` (n, M): the FFT of a finite field.
+
+    Row j of the result is ``sum_i values[i] w**(i j)`` with w the root of unity of order n: the values of a polynomial
+    at all powers of w, in about ``n log2(n)`` products instead of ``n**2``. ``inverse`` undoes it. Raises ValueError
+    unless n is a power of two up to 2**27.
+
+    Source: Cooley and Tukey's recursion, in a finite field. Taught in: defenses/secure_aggregation.
+    """
+    root = root_of_unity(len(values))
+    if not inverse:
+        return _transform(values % PRIME, root)
+    return _transform(values % PRIME, pow(root, -1, PRIME)) * pow(len(values), -1, PRIME) % PRIME
+
+
+def _transform(values: Residues, root: int) -> Residues:
+    if len(values) == 1:
+        return values
+    even = _transform(values[::2], root * root % PRIME)
+    odd = _transform(values[1::2], root * root % PRIME)
+    turned = _powers(root, len(odd))[:, None] * odd % PRIME
+    return np.concatenate([even + turned, even - turned]) % PRIME
+
+
+@cache
+def _powers(base: int, count: int) -> Residues:
+    """``base ** (0, 1, ..., count - 1)``."""
+    powers = [1]
+    while len(powers) < count:
+        powers.append(powers[-1] * base % PRIME)
+    return _fixed(np.array(powers, dtype=np.int64))
+
+
+def _fixed(values: Residues) -> Residues:
+    """The same array, which nobody can change: it is cached."""
+    values.flags.writeable = False
+    return values
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Packed Shamir sharing among ``clients``: any ``private`` shares say nothing, any ``needed`` give the secrets.
+
+    The polynomial of ``packed`` secrets s and ``private`` random pads r is ``s_0 + s_1 x + ... + r_0 x**packed + ...``,
+    and share j is its value at ``w**j``, w being a root of unity. ``needed = private + packed``. With ``packed=1`` this
+    is Shamir's scheme with threshold ``private + 1``. Raises ValueError unless all three are at least 1 and ``needed``
+    is at most ``clients``.
+
+    Source: Shamir (1979); Franklin and Yung (1992) for packing; with the pads on top it is the code of So et al.
+    (2021). Taught in: defenses/secure_aggregation.
+    """
+
+    clients: int
+    private: int
+    packed: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.private, self.packed) < 1 or self.needed > self.clients:
+            raise ValueError(
+                f"expected private and packed of at least 1, and private + packed at most clients={self.clients}; got "
+                f"private={self.private} and packed={self.packed}."
+            )
+
+    @property
+    def needed(self) -> int:
+        """How many shares determine the secrets."""
+        return self.private + self.packed
+
+    @property
+    def order(self) -> int:
+        """The number of points at which shares could be taken, which is the first power of two from ``clients`` on."""
+        return 1 << (self.clients - 1).bit_length()
+
+    @property
+    def code(self) -> Residues:
+        """The matrix (clients, needed) that makes shares of secrets and pads, ``w**(j i)``, a Vandermonde matrix."""
+        return _code(self.order, self.needed)[: self.clients]
+
+    def share(self, values: Residues, *, pads: Residues | None = None) -> Residues:
+        """The shares (clients, M) of ``values`` (packed, M): M times ``packed`` secrets, each time with fresh pads.
+
+        ``pads`` (private, M) are drawn from the operating system unless given, which is for tests only.
+        """
+        if values.ndim != 2 or len(values) != self.packed:
+            raise ValueError(f"expected secrets of shape ({self.packed}, M); got {values.shape}.")
+        if pads is None:
+            pads = uniform(self.private * values.shape[1]).reshape(self.private, -1)
+        return self._evaluate(np.concatenate([values, pads]) % PRIME)
+
+    def recover(self, shares: Mapping[int, Residues]) -> Residues:
+        """The secrets (packed, M) from the shares (M,) of at least ``needed`` clients, by client.
+
+        Raises ValueError for fewer, and where there are more and they do not lie on one polynomial of that degree,
+        because a share was changed or belongs to another sum.
+        """
+        if not shares.keys() <= set(range(self.clients)) or len(shares) < self.needed:
+            raise ValueError(
+                f"expected shares of at least {self.needed} of the clients 0 to {self.clients - 1}; got those of "
+                f"{len(shares)}: {sorted(shares)}. With fewer the secrets are undetermined."
+            )
+        clients = sorted(shares)
+        coefficients = self._interpolate(clients, np.stack([shares[client] for client in clients]))
+        if coefficients is None:
+            raise ValueError("the shares do not lie on one polynomial: one was changed, or they are of different sums.")
+        return coefficients[: self.packed]
+
+    def _evaluate(self, coefficients: Residues) -> Residues:
+        return product(self.code, coefficients)
+
+    def _interpolate(self, clients: list[int], shares: Residues) -> Residues | None:
+        """The coefficients (needed, M): Lagrange's interpolation, checked on the shares that are left over."""
+        points, rows = _powers(root_of_unity(self.order), self.order)[clients], self.code[clients]
+        coefficients = product(_lagrange(points[: self.needed]), shares[: self.needed])
+        agree = product(rows[self.needed :], coefficients) == shares[self.needed :]
+        return coefficients if agree.all() else None
+
+
+@dataclass(frozen=True)
+class FastSharing(Sharing):
+    """The same sharing with the same shares, computed by FFT.
+
+    Sharing is one transform. Recovering from any set of enough shares takes three, and the polynomial ``l`` that is
+    zero at the missing points: ``f l`` is then known at *all* points, and dividing by ``l`` at other points gives f.
+
+    Source: Kadhe et al. (2020) for sharing by FFT; recovering by a polynomial that is zero at the erasures is the
+    classical way of decoding Reed-Solomon codes. Taught in: defenses/secure_aggregation.
+    """
+
+    def _evaluate(self, coefficients: Residues) -> Residues:
+        return transform(_padded(coefficients, self.order))[: self.clients]
+
+    def _interpolate(self, clients: list[int], shares: Residues) -> Residues | None:
+        missing = sorted(set(range(self.order)) - set(clients))
+        locator = _padded(_zero_at(_powers(root_of_unity(self.order), self.order)[missing])[:, None], self.order)
+        known = np.zeros((self.order, shares.shape[1]), dtype=np.int64)
+        known[clients] = shares
+        times = transform(known * transform(locator) % PRIME, inverse=True)  # the coefficients of f l
+        shift = _powers(_GENERATOR, self.order)[:, None]  # no power of w is a generator, so that l is not zero there
+        quotient = transform(times * shift) * _inverse(transform(locator * shift)) % PRIME
+        back = _powers(pow(_GENERATOR, -1, PRIME), self.order)[:, None]
+        coefficients = transform(quotient, inverse=True) * back % PRIME
+        return None if coefficients[self.needed :].any() else coefficients[: self.needed]
+
+
+@cache
+def _code(order: int, needed: int) -> Residues:
+    exponents = np.outer(np.arange(order), np.arange(needed)) % order
+    return _fixed(_powers(root_of_unity(order), order)[exponents])
+
+
+def _padded(values: Residues, rows: int) -> Residues:
+    return np.concatenate([values, np.zeros((rows - len(values), *values.shape[1:]), dtype=np.int64)])
+
+
+def _lagrange(points: Residues) -> Residues:
+    """The matrix (n, n) from a polynomial's values at n ``points`` to its coefficients: the inverse of Vandermonde's.
+
+    Column i has the coefficients of the polynomial that is 1 at point i and 0 at the others: the one that is zero at
+    all points, divided by ``x - points[i]`` (Horner's scheme), and scaled.
+    """
+    size, zero = len(points), _zero_at(points)
+    quotients, value = np.empty((size, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
+    quotients[size - 1] = zero[size]
+    for degree in range(size - 1, 0, -1):
+        quotients[degree - 1] = (zero[degree] + points * quotients[degree]) % PRIME
+    for row in quotients[::-1]:
+        value = (value * points + row) % PRIME  # of each quotient at its own point
+    return quotients * _inverse(value) % PRIME
+
+
+def _zero_at(points: Residues) -> Residues:
+    """The coefficients of the polynomial that is zero at ``points`` and nowhere else."""
+    polynomial = np.ones(1, dtype=np.int64)
+    for point in points:
+        polynomial = (np.append(0, polynomial) - point * np.append(polynomial, 0)) % PRIME
+    return polynomial
+
+
+def _inverse(values: Residues) -> Residues:
+    """One over each of ``values``, by Fermat's little theorem."""
+    result, exponent = np.ones_like(values), PRIME - 2
+    while exponent:
+        if exponent & 1:
+            result = result * values % PRIME
+        values, exponent = values * values % PRIME, exponent >> 1
+    return result
