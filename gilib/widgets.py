@@ -144,7 +144,7 @@ def sortable_table(
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     body = "\n".join(f"<tr>{''.join(map(_table_cell, row))}</tr>" for row in rows)
     return IPython.display.HTML(
-        f'<table class="sortable asc gilib-filter"><caption>{html.escape(caption)}</caption>\n'
+        f'<table class="dataframe sortable asc gilib-filter"><caption>{html.escape(caption)}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
     )
 

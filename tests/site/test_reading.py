@@ -11,6 +11,7 @@ from PIL import Image, ImageStat
 WIDGETS = pages_with("application/vnd.jupyter.widget-view+json")
 MATHS = pages_with('class="math')
 FIGURES = [page for page in pages_with('class="cell_output') if page.startswith("chapters/")]
+TABLES = pages_with('class="dataframe sortable')
 FRAME = ".gilib-scrub .gilib-frame img"
 HANDLE = ".gilib-scrub .noUi-handle"
 
@@ -151,3 +152,53 @@ def test_figures_stay_legible_in_the_dark(open_page, path):
                 (3, card.height // 3, 7, card.height // 2)
             )  # between the frame of the card and the drawing
             assert ImageStat.Stat(edge).mean[0] > 200, picture.get_attribute("alt")
+
+
+def column(page, place):
+    """Return the texts of one column of the first table that sorts, without the rows that are filtered out."""
+    rows = page.locator("table.sortable").first.locator("tbody tr:visible")
+    return rows.locator(f"td:nth-child({place})").all_inner_texts()
+
+
+def test_the_matrix_has_a_table_that_sorts():
+    assert [page for page in TABLES if page.endswith("matrix.html")]
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_a_table_sorts_by_keyboard(open_page, path):
+    page = open_page(path)
+    head = page.locator("table.sortable th").first
+    before = column(page, 1)
+    head.focus()
+    assert head.evaluate("e => e === document.activeElement")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    up = column(page, 1)
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    down = column(page, 1)
+    assert sorted(up) == sorted(before) == sorted(down)
+    assert up[0] == down[-1]
+    assert up[-1] == down[0] != up[0]
+    assert not page.problems
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_a_table_filters_by_words(open_page, path):
+    page = open_page(path, viewport=PHONE)
+    everything = column(page, 1)
+    box = page.get_by_label("Filter").first
+    box.fill(everything[-1])
+    kept = column(page, 1)
+    assert 0 < len(kept) < len(everything)
+    assert everything[-1] in kept
+    assert (
+        page.locator(".gilib-filter-bar [role=status]").first.inner_text() == f"{len(kept)} of {len(everything)} rows"
+    )
+    box.fill("")
+    assert len(column(page, 1)) == len(everything)
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_a_table_is_complete_without_scripts(open_page, path):
+    assert len(column(open_page(path), 1)) == len(column(open_page(path, scripts=False), 1))
