@@ -152,7 +152,8 @@ class Defense:
     def withhold(self, update: Update, *, model: nn.Module, batch: Batch) -> Update:
         """Leave parts of the update out, chosen by the data it was computed from (gradient protection).
 
-        ``model`` and ``batch`` are those that were trained with. Called just before ``protect``.
+        ``model`` and ``batch`` are those that were trained with. Called just before ``protect``. What is missing
+        depends on the data, and no noise covers that: beside ``dp_sgd`` a defense that withholds voids the guarantee.
         """
         return update
 
@@ -167,8 +168,9 @@ class Client:
 
     ``mode`` says how batch norm works during local training: "eval" normalises with the model's running statistics,
     which the server knows; "train" normalises with the statistics of the client's own batch, which it does not.
-    ``share_labels`` and ``share_buffers`` give the server more than gradients; a threat model must say so. The model is
-    never changed: it is copied.
+    ``share_labels`` and ``share_buffers`` give the server more than gradients; a threat model must say so. ``seed``
+    stands for the client's own luck and is as secret as its data: no attack may use it. The model is never changed: it
+    is copied.
 
     Taught in: foundations/federated_learning.
     """

@@ -169,6 +169,27 @@ def test_defenses_agree_one_after_another_and_the_update_says_so():
     assert client.local == LocalTraining()
 
 
+class Noted(Defense):
+    """Writes down the order in which its methods see the update."""
+
+    def __init__(self, order: list[str], name: str) -> None:
+        self.order, self.called = order, name
+
+    def withhold(self, update: Update, *, model: nn.Module, batch: Batch) -> Update:
+        self.order.append(f"{self.called} withholds")
+        return update
+
+    def protect(self, update: Update, *, generator: torch.Generator) -> Update:
+        self.order.append(f"{self.called} protects")
+        return update
+
+
+def test_a_defense_withholds_just_before_it_protects_and_one_defense_after_another():
+    order: list[str] = []
+    Client(small_lenet(), defenses=[Noted(order, "first"), Noted(order, "second")]).update(random_batch(2))
+    assert order == ["first withholds", "first protects", "second withholds", "second protects"]
+
+
 class Widened(nn.Sequential):
     """A model that ``Halve`` has improved."""
 

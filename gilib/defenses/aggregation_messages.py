@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from gilib.defenses.encryption import FixedPoint
+from gilib.defenses.encryption import FixedPoint, flat, unflat
 from gilib.defenses.secret_sharing import PRIME, Residues
 from gilib.federated import Update
 
@@ -38,6 +37,7 @@ class Agreement:
     Any ``needed`` of the ``clients`` can finish the round, so ``clients - needed`` may drop out. Any ``private``
     clients that tell the server all they have learn no more than the sum; masking with seeds allows ``needed - 1``.
     ``needed`` should be more than half of the clients: otherwise a server that lies could ask two halves for two sums.
+    Where clients collude with it, and so answer twice, ``2 * needed`` should exceed ``clients`` by more than these.
     ``codec`` makes numbers whole; the sum of all clients has to fit below `PRIME`. Raises ValueError unless
     ``1 <= private < needed <= clients``, and where the codec leaves too little room.
 
@@ -146,25 +146,23 @@ def as_bytes(residues: Residues) -> bytes:
 
 def as_residues(body: bytes) -> Residues:
     """Undo ``as_bytes``. Raises ValueError for what is no list of residues."""
+    if len(body) % 4:
+        raise ValueError(f"expected residues of 4 bytes; the message has {len(body)} bytes, so it was changed.")
     residues = np.frombuffer(body, dtype="<u4").astype(np.int64)
     if (residues >= PRIME).any():
         raise ValueError(f"expected residues below {PRIME}; the message holds others, so it was changed.")
     return residues
 
 
-def flat(update: Update) -> Tensor:
-    """The gradients of an update as one vector, float64."""
-    return torch.cat([value.detach().cpu().double().flatten() for value in update.gradients.values()])
-
-
 def mean_update(total: Tensor, members: Sequence[Update]) -> Update:
     """The mean of the members' updates as one ``Update``, from their sum: what the server holds after the round.
 
-    Its ``batch_size`` is that of all members. Labels and statistics of single clients are not part of it.
+    Its ``batch_size`` is that of all members. Labels and statistics of single clients are not part of it. Raises
+    ValueError without members, and for a sum of another length.
     """
+    if not members:
+        raise ValueError("expected the updates of at least one member, got none.")
     like = members[0]
-    parts = (total / len(members)).split([value.numel() for value in like.gradients.values()])
-    named = zip(like.gradients.items(), parts, strict=True)
-    gradients = {name: part.reshape(value.shape) for (name, value), part in named}
+    gradients = unflat(total / len(members), {name: tuple(value.shape) for name, value in like.gradients.items()})
     size = sum(member.batch_size for member in members)
     return replace(like, gradients=gradients, batch_size=size, labels=None, buffers=None)

@@ -41,8 +41,8 @@ _NONCE = 12
 class Member(ABC):
     """A client in one round. The methods are called in the order in which they stand here, each at most once.
 
-    ``share``, ``upload`` and ``answer`` raise ProtocolError where fewer than ``needed`` clients are left or a letter
-    was changed; ``answer`` also for whatever could open a single update.
+    ``share``, ``upload`` and ``answer`` raise ProtocolError where fewer than ``needed`` clients are left, a letter was
+    changed, or it is the second time; ``answer`` also for whatever could open a single update.
     """
 
     def __init__(self, number: int, agreed: Agreement) -> None:
@@ -51,7 +51,7 @@ class Member(ABC):
         self._codes: Residues | None = None
         self._peers: dict[int, Keys] = {}
         self._received: dict[int, bytes] = {}
-        self._answered = False
+        self._uploaded = self._answered = False
 
     def hold(self, values: Tensor) -> None:
         """Take the update (numbers,) of this round. Raises ValueError where a value overflows the codec."""
@@ -68,11 +68,14 @@ class Member(ABC):
                 f"client {self.number} has shared in this round already: a second time would reuse secrets."
             )
         self.agreed.check_enough(len(keys), "keys")
-        self._peers = {one.client: one for one in keys}
-        if len(self._peers) < len(keys) or self._peers.get(self.number) != self.advertise():
+        peers = {one.client: one for one in keys}
+        known = peers.keys() <= set(range(self.agreed.clients))
+        if not known or len(peers) < len(keys) or peers.get(self.number) != self.advertise():
             raise ProtocolError(
-                f"client {self.number} expected one pair of keys for each client, and its own among them."
+                f"client {self.number} expected one pair of keys for each client from 0 to {self.agreed.clients - 1}, "
+                f"and its own among them; got those of {[one.client for one in keys]}."
             )
+        self._peers = peers
         letters = self._letters()
         self._received[self.number] = letters.pop(self.number)
         return [Sealed(self.number, peer, self._sealed(peer, letter)) for peer, letter in letters.items()]
@@ -81,7 +84,12 @@ class Member(ABC):
         """The hidden update, after opening the letters that the server forwards."""
         opened = {one.sender: self._opened(one) for one in sealed}
         self.agreed.check_enough(len(opened | self._received), "letters")
-        self._received |= opened
+        if self._uploaded:
+            raise ProtocolError(f"client {self.number} has uploaded in this round: two uploads have a mask in common.")
+        size = len(self._received[self.number])
+        if wrong := sorted(sender for sender, letter in opened.items() if len(letter) != size):
+            raise ProtocolError(f"letters hold {size} bytes in this round; those of clients {wrong} hold others.")
+        self._uploaded, self._received = True, self._received | opened
         return Upload(self.number, as_bytes(self._hidden()))
 
     def answer(self, request: Request) -> Answer:
@@ -168,7 +176,7 @@ class Server(ABC):
     def request(self, uploads: Sequence[Upload]) -> Request:
         """What to ask of those who uploaded."""
         self.agreed.check_enough(len(uploads), "uploads")
-        self._uploads = {one.client: as_residues(one.body) for one in uploads}
+        self._uploads = self._bodies(uploads, "uploads")
         self._request = self._asked()
         return self._request
 
@@ -178,8 +186,19 @@ class Server(ABC):
         Raises ValueError where answers or uploads contradict each other, which is not always noticed.
         """
         self.agreed.check_enough(len(answers), "answers")
-        codes = self._sum({one.client: as_residues(one.body) for one in answers})
+        codes = self._sum(self._bodies(answers, "answers"))
         return self.agreed.codec.decode(codes.tolist(), clients=len(self._request.members))
+
+    def _bodies(self, messages: Sequence[Upload | Answer], what: str) -> dict[int, Residues]:
+        """What clients sent, by client. Raises ProtocolError unless they shared, sent one each, and equally long."""
+        bodies = {one.client: as_residues(one.body) for one in messages}
+        shared, lengths = bodies.keys() <= set(self._sharers), {len(body) for body in bodies.values()}
+        if not shared or len(bodies) < len(messages) or len(lengths) > 1:
+            raise ProtocolError(
+                f"{what}: expected one of each client that shared, all of one length; got those of "
+                f"{[one.client for one in messages]} with {sorted(lengths)} numbers. Leave out whoever sent others."
+            )
+        return bodies
 
     @abstractmethod
     def _asked(self) -> Request: ...

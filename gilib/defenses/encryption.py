@@ -10,6 +10,7 @@ drawn from the operating system and never seeded, because a key that somebody ca
 
 import hashlib
 import hmac
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +29,9 @@ __all__ = [
     "PaillierPublic",
     "PaillierSecret",
     "ckks_keys",
+    "flat",
     "paillier_keys",
+    "unflat",
 ]
 
 
@@ -91,7 +94,12 @@ class FixedPoint:
         return torch.tensor([total - clients * self.largest for total in totals], dtype=torch.float64) * self.step
 
     def pack(self, codes: Sequence[int]) -> int:
-        """Several codes beside one another in one whole number, the first in the lowest bits."""
+        """Several codes beside one another in one whole number, the first in the lowest bits.
+
+        Raises ValueError for a code that does not fit into a slot.
+        """
+        if codes and not 0 <= min(codes) <= max(codes) < 1 << self.width:
+            raise ValueError(f"slots hold 0 to {(1 << self.width) - 1}; got {min(codes)} to {max(codes)}: overflow.")
         return sum(code << (place * self.width) for place, code in enumerate(codes))
 
     def unpack(self, packed: int, count: int) -> list[int]:
@@ -125,10 +133,16 @@ class EncryptedUpdate:
     def tag(self, secret: bytes) -> bytes:
         """The HMAC-SHA256 of the message under a ``secret`` of sender and receiver: authenticated transport.
 
-        Compare with ``hmac.compare_digest``. Whoever adds updates makes a new message, so a tag ends at the server.
+        It covers the ciphertexts, the parameters in their order, and what a client says beside them: samples, labels,
+        statistics. Loss and defenses were agreed before. Compare with ``hmac.compare_digest``. Whoever adds updates
+        makes a new message, so a tag ends at the server; a message of an earlier round keeps its tag, so that every
+        round takes a new ``secret``.
         """
-        lengths = [len(block) for block in self.blocks]
-        header = (self.key, self.clients, sorted(self.shapes.items()), self.agreed.batch_size, lengths)
+        lengths, said = [len(block) for block in self.blocks], self.agreed
+        labels = None if said.labels is None else said.labels.tolist()
+        buffers = [(name, value.tolist()) for name, value in (said.buffers or {}).items()]
+        clear = (said.batch_size, said.image_shape, said.local, said.mode, labels, buffers)
+        header = (self.key, self.clients, list(self.shapes.items()), clear, lengths)
         return hmac.digest(secret, repr(header).encode() + b"".join(self.blocks), "sha256")
 
 
@@ -150,7 +164,7 @@ class PaillierPublic:
 
     def encrypt(self, update: Update) -> EncryptedUpdate:
         """The message of one client. Raises ValueError where a value overflows the codec."""
-        codes = self.codec.encode(_flat(update.gradients))
+        codes = self.codec.encode(flat(update))
         rows = [codes[start : start + self.slots] for start in range(0, len(codes), self.slots)]
         return _message(self.name, [self._bytes(self.key.raw_encrypt(self.codec.pack(row))) for row in rows], update)
 
@@ -226,7 +240,7 @@ class CKKSPublic:
 
     def encrypt(self, update: Update) -> EncryptedUpdate:
         """The message of one client. Raises ValueError for values outside ``±bound``."""
-        values = _flat(update.gradients)
+        values = flat(update)
         if not bool((values.abs() <= self.bound).all()):
             raise ValueError(f"expected values in ±{self.bound}, got up to {float(values.abs().max())}: raise bound.")
         chunks = values.split(self.degree // 2)
@@ -260,7 +274,7 @@ class CKKSSecret:
         """
         _check_key(message, self.public.name)
         values: list[float] = []
-        for block in message.blocks:
+        for block, _ in zip(message.blocks, _counts(message, self.public.degree // 2), strict=True):
             values += tenseal.ckks_vector_from(self.context, block).decrypt()
         sums = torch.tensor(values, dtype=torch.float64)
         if not bool((sums.abs() <= 1.001 * self.public.bound * message.clients).all()):  # the noise may pass the bound
@@ -276,6 +290,8 @@ def ckks_keys(
     A number is multiplied by ``2 ** scale_bits`` and rounded. Raises ValueError where the sum of ``clients`` numbers of
     size ``bound`` would not fit into the modulus. SEAL, which does the work, refuses unsafe choices of ``degree``.
     """
+    if not bound > 0 or clients < 1:
+        raise ValueError(f"expected a bound over 0 and clients from 1; got {bound} and {clients}.")
     if not bound * clients * 2.0**scale_bits < 2.0**58:
         raise ValueError(
             f"the sum of {clients} numbers of size {bound} at scale 2**{scale_bits} overflows a modulus of 60 bits: "
@@ -289,8 +305,18 @@ def ckks_keys(
     return public, CKKSSecret(public, secret)
 
 
-def _flat(gradients: Gradients) -> Tensor:
-    return torch.cat([value.detach().cpu().double().flatten() for value in gradients.values()])
+def flat(update: Update) -> Tensor:
+    """The gradients of an update as one vector, float64."""
+    return torch.cat([value.detach().cpu().double().flatten() for value in update.gradients.values()])
+
+
+def unflat(vector: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Gradients:
+    """Undo ``flat``: the gradients of these ``shapes``. Raises ValueError for a vector of another length."""
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if vector.shape != (sum(sizes),):
+        raise ValueError(f"expected {sum(sizes)} numbers, those of the parameters; got shape {tuple(vector.shape)}.")
+    named = zip(shapes.items(), vector.split(sizes), strict=True)
+    return {name: part.reshape(shape) for (name, shape), part in named}
 
 
 def _message(key: str, blocks: Sequence[bytes], update: Update) -> EncryptedUpdate:
@@ -298,20 +324,17 @@ def _message(key: str, blocks: Sequence[bytes], update: Update) -> EncryptedUpda
     return EncryptedUpdate(key, tuple(blocks), shapes, replace(update, gradients={}))
 
 
-def _numbers(message: EncryptedUpdate) -> int:
-    return sum(torch.Size(shape).numel() for shape in message.shapes.values())
-
-
 def _counts(message: EncryptedUpdate, slots: int) -> list[int]:
-    """How many numbers each ciphertext holds."""
-    return [min(slots, _numbers(message) - start) for start in range(0, _numbers(message), slots)]
+    """How many numbers each ciphertext holds. Raises ValueError where there are more or fewer ciphertexts."""
+    numbers = sum(math.prod(shape) for shape in message.shapes.values())
+    counts = [min(slots, numbers - start) for start in range(0, numbers, slots)]
+    if len(counts) != len(message.blocks):
+        raise ValueError(f"{numbers} numbers take {len(counts)} ciphertexts; the message has {len(message.blocks)}.")
+    return counts
 
 
 def _update(message: EncryptedUpdate, sums: Tensor) -> Update:
-    sizes = [torch.Size(shape).numel() for shape in message.shapes.values()]
-    parts = (sums / message.clients).split(sizes)
-    named = zip(message.shapes.items(), parts, strict=True)
-    return replace(message.agreed, gradients={name: part.reshape(shape) for (name, shape), part in named})
+    return replace(message.agreed, gradients=unflat(sums / message.clients, message.shapes))
 
 
 def _agreed(messages: Sequence[EncryptedUpdate]) -> Update:
@@ -331,8 +354,12 @@ def _check_sum(messages: Sequence[EncryptedUpdate], name: str, room: int) -> int
         raise ValueError("expected at least one message to add, got none.")
     for message in messages:
         _check_key(message, name)
-        if message.shapes != messages[0].shapes:
-            raise ValueError("expected updates of one model; the messages have parameters of different shapes.")
+        if list(message.shapes.items()) != list(messages[0].shapes.items()):  # the order decides who is added to whom
+            raise ValueError(
+                "expected updates of one model; the messages have parameters of different shapes or order."
+            )
+        if len(message.blocks) != len(messages[0].blocks):
+            raise ValueError("expected messages of equally many ciphertexts: one was cut, or has other slots.")
     clients = sum(message.clients for message in messages)
     if clients > room:
         raise ValueError(f"there is room for the sum of {room} updates, and these are {clients}: ask for more clients.")

@@ -268,10 +268,11 @@ def secret_branch(pixels: int, *, hidden: int = 32, strength: float = 4.0, seed:
 
     For images of ``pixels`` numbers (C * H * W). Each logit changes by a number in (-``strength``, ``strength``),
     mostly near one of the ends. The improved model is a ``Branched``: its ``public`` part is the client's model, its
-    ``secret`` part comes from ``seed``, which the client must keep. Gradients of the secret part never leave, so
-    ``federated.fit`` trains the public part only; a client that is alone trains both, as ``federated.train`` does with
-    the improved model. Of that model the server has the ``server_view``. Raises ValueError for sizes that are not
-    positive; when the client trains, for a model without a linear layer or with another client's branch.
+    ``secret`` part comes from ``seed``, which the client must keep, and which nobody may guess: 0 is for experiments.
+    Gradients of the secret part never leave, so ``federated.fit`` trains the public part only; a client that is alone
+    trains both, as ``federated.train`` does with the improved model. Of that model the server has the ``server_view``.
+    Raises ValueError for sizes that are not positive; when the client trains, for a model without a linear layer or
+    with another client's branch.
 
     Source: our reading of the secret polarization network of Fan et al. (2020), of which only the idea is kept: a
     private part beside the public network that polarizes its outputs. Taught in: defenses/model.

@@ -56,6 +56,8 @@ class Mixing(Defense):
             raise ValueError(
                 f"expected k of at least 2 and largest above 1/k, at most 1; got k={self.k}, largest={self.largest}."
             )
+        if self.strangers is not None and len(self.strangers) < self.k - self.own:
+            raise ValueError(f"mixing needs {self.k - self.own} public images; got {len(self.strangers)}: add some.")
 
     @property
     def name(self) -> str:
@@ -151,6 +153,11 @@ def decode(
     Source: after Carlini et al. (2021), who do not know the weights. Taught in: defenses/obscuration.
     """
     _check_weights(encodings, weights)
+    if like is not None and (like.shape[1:] != encodings.shape[1:] or len(like) < 2):
+        raise ValueError(
+            f"expected at least two images like the private ones, {tuple(encodings.shape[1:])} each; got "
+            f"{tuple(like.shape)}."
+        )
     sizes, mixing = (2 * encodings.double() - 1).abs().flatten(1), weights.double()
     count = (restarts, mixing.shape[1], sizes.shape[1])
     x = 2 * torch.rand(count, generator=seeded_generator(seed), dtype=torch.float64) - 1

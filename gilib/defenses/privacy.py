@@ -47,6 +47,12 @@ class DPSGD(Defense):
                 f"the noise fits one step with gradients clipped to {self.clip}; got {update.local}. Let no other "
                 "defense change the local training after dp_sgd."
             )
+        length = torch.stack([value.double().square().sum() for value in update.gradients.values()]).sum().sqrt()
+        if length > self.clip * (1 + 1e-5):
+            raise ValueError(
+                f"the mean of gradients clipped to {self.clip} has at most that norm; got {float(length):.3g}. Another "
+                "defense has changed the update before the noise, which voids the guarantee: list dp_sgd first."
+            )
         return _noisy(update, self.noise * self.clip / update.batch_size, generator)
 
 
@@ -55,8 +61,10 @@ def dp_sgd(clip: float, noise: float) -> Defense:
 
     The sum over the batch gets noise of standard deviation ``noise * clip`` in every entry, hence the mean that is
     shared ``noise * clip / B``. ``noise`` is the noise multiplier that ``epsilon`` takes; 0 clips only. Attacks
-    simulate the clipping, because it is agreed. Raises ValueError for a clip that is not positive or for negative
-    noise; a client with several local steps raises it when it trains.
+    simulate the clipping, because it is agreed. List it before other defenses that change the update: what they do
+    after the noise costs no privacy, what they do before it voids the guarantee. Raises ValueError for a clip that is
+    not positive, for negative noise, and when it is used after a defense that made the update longer than the clip; a
+    client with several local steps raises it when it trains.
 
     Source: Abadi et al. (2016), algorithm 1. Taught in: defenses/privacy.
     """

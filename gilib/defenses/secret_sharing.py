@@ -169,7 +169,7 @@ class Sharing:
                 f"{len(shares)}: {sorted(shares)}. With fewer the secrets are undetermined."
             )
         clients = sorted(shares)
-        coefficients = self._interpolate(clients, np.stack([shares[client] for client in clients]))
+        coefficients = self._interpolate(clients, np.stack([shares[client] for client in clients]) % PRIME)
         if coefficients is None:
             raise ValueError("the shares do not lie on one polynomial: one was changed, or they are of different sums.")
         return coefficients[: self.packed]

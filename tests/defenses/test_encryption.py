@@ -17,7 +17,7 @@ from phe.paillier import PaillierPrivateKey, PaillierPublicKey
 from bench import encryption as bench
 from gilib import data, metrics, models
 from gilib.defenses.encryption import FixedPoint, ckks_keys, paillier_keys
-from gilib.federated import Client, Update
+from gilib.federated import Client, LocalTraining, Update
 from gilib.recursion import phong, spear
 
 RESULTS = Path(__file__).parents[2] / "bench" / "encryption.json"
@@ -103,6 +103,9 @@ def test_overflow_between_slots_is_an_error():
         codec.decode([0], clients=3)
     with pytest.raises(ValueError, match="overflow"):
         codec.decode([2 * codec.largest + 1], clients=1)
+    for wrong in (-1, 1 << codec.width):
+        with pytest.raises(ValueError, match="overflow"):
+            codec.pack([0, wrong, 0])
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 1}, {"bits": 49}, {"bound": 0.0}, {"bound": float("inf")}, {"clients": 0}])
@@ -165,6 +168,17 @@ def test_sums_that_do_not_fit_are_errors(keys):
         public.add([message] * 5)
     with pytest.raises(ValueError, match="different shapes"):
         public.add([message, public.encrypt(update_of([1.0, 2.0]))])
+    ordered = [
+        replace(update_of([]), gradients={name: torch.ones(1, dtype=torch.float64) for name in names})
+        for names in ("ab", "ba")
+    ]
+    with pytest.raises(ValueError, match="order"):  # the sum would add a's numbers to b's
+        public.add([public.encrypt(one) for one in ordered])
+    for blocks in ((), message.blocks * 2):
+        with pytest.raises(ValueError, match="equally many"):
+            public.add([message, replace(message, blocks=blocks)])
+        with pytest.raises(ValueError, match="take 1 ciphertexts"):
+            secret.decrypt(replace(message, blocks=blocks))
     with pytest.raises(ValueError, match="at least one"):
         public.add([])
     for use in (secret.decrypt, lambda one: public.add([one])):
@@ -179,6 +193,24 @@ def test_keys_without_room_are_errors():
         paillier_keys(CODEC, bits=SHORT, slots=29)
     with pytest.raises(ValueError, match="overflows a modulus"):
         ckks_keys(scale_bits=53)
+    for wrong in ({"bound": -8.0}, {"bound": float("nan")}, {"clients": 0}):
+        with pytest.raises(ValueError, match="bound over 0"):
+            ckks_keys(**wrong)
+
+
+@pytest.mark.parametrize("keys", [paillier, ckks])
+def test_keys_are_not_printed_with_their_owners(keys):
+    public, secret = keys()
+    for owner in (public, secret):
+        assert len(repr(owner)) < 250
+    assert not any(hasattr(public.key if keys is paillier else public, name) for name in ("p", "q", "secret"))
+
+
+def test_a_ciphertext_of_ckks_with_other_numbers_is_an_error():
+    public, secret = ckks()
+    message = public.encrypt(update_of([1.0, 2.0]))
+    with pytest.raises(ValueError, match="expected 3 numbers"):
+        secret.decrypt(replace(message, shapes={"all": (3,)}))
 
 
 def test_the_ten_lines_of_the_chapter_are_paillier():
@@ -230,10 +262,19 @@ def test_neither_scheme_detects_an_addition_and_authenticated_transport_does(amo
     assert not hmac.compare_digest(message.tag(link), forged.tag(link))
 
 
-def test_the_tag_covers_every_part_of_the_message():
+def test_the_tag_covers_what_the_client_says():
     public, _ = ckks()
-    message = public.encrypt(update_of([1.0, 2.0]))
+    told = replace(update_of([1.0, 2.0]), gradients={name: torch.ones(1, dtype=torch.float64) for name in "ab"})
+    message = public.encrypt(told)
     parts = [
+        {"shapes": {"b": (1,), "a": (1,)}},  # the same shapes, and the numbers would change places
+        {"agreed": replace(message.agreed, labels=torch.tensor([3]))},
+        {"agreed": replace(message.agreed, labels=torch.tensor([4]))},
+        {"agreed": replace(message.agreed, buffers={"mean": torch.zeros(2)})},
+        {"agreed": replace(message.agreed, buffers={"mean": torch.ones(2)})},
+        {"agreed": replace(message.agreed, mode="train")},
+        {"agreed": replace(message.agreed, image_shape=(1, 4, 16))},
+        {"agreed": replace(message.agreed, local=LocalTraining(steps=2))},
         {"clients": 2},
         {"key": "other"},
         {"shapes": {"all": (1,)}},

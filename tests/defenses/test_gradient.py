@@ -250,11 +250,21 @@ def test_bounds_hold_every_gradient_that_would_have_been_sent_the_same_and_not_m
             value = update.gradients[name]
             assert (low <= value + 1e-12).all()
             assert (value <= high + 1e-12).all()
-            middle = low.clamp(min=-9).lerp(high.clamp(max=9), 0.5)  # another gradient within the bounds ...
-            middle = middle.where(sent.abs() != sent.abs().max(), value)  # ... with the same largest entry
+            place = torch.rand(sent.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            place = 0.001 + 0.998 * place
+            other = low.clamp(min=-9).lerp(high.clamp(max=9), place)  # any gradient within the bounds ...
             if not isinstance(defense, gradient.SignCompression):
-                again = protected(defense, dataclasses.replace(update, gradients={name: middle}))[name]
-                torch.testing.assert_close(again, sent)  # is sent the same
+                other = other.where(value.abs() != value.abs().max(), value)  # ... with the same largest entry
+            again = protected(defense, dataclasses.replace(update, gradients={name: other}))[name]
+            if isinstance(defense, gradient.SignCompression):
+                again, sent = again.sign(), sent.sign()
+            torch.testing.assert_close(again, sent)  # is sent the same
+
+
+def test_bounds_of_signs_are_half_lines_and_zero_is_a_point():
+    low, high = matching.SignBounds()(torch.tensor([-0.5, 0.0, 0.5]))
+    assert low.tolist() == [-math.inf, 0.0, 0.0]
+    assert high.tolist() == [0.0, 0.0, math.inf]
 
 
 def lenet_stages(digits: data.Dataset) -> dict[int, nn.Module]:

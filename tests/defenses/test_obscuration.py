@@ -198,6 +198,11 @@ def test_errors_say_what_to_do():
         mixup(2, classes=10, largest=0.5)
     with pytest.raises(ValueError, match="widen pool"):
         mixup(4, classes=10).obscure(PHOTOS.batch([0, 1]), generator=seeded_generator(0))
+    with pytest.raises(ValueError, match="needs 2 public images; got 1"):
+        instahide(4, classes=10, public=STRANGERS[:1])
+    for like in (TRUE[:1], TRUE[..., :8], TRUE[:, :1]):
+        with pytest.raises(ValueError, match="images like the private ones"):
+            obscuration.decode(TRUE, torch.ones(10, 2), like=like)
     with pytest.raises(ValueError, match="one row of weights"):
         obscuration.unmix(TRUE, torch.ones(3, 2))
     with pytest.raises(ValueError, match="expected one of"):

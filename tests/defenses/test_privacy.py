@@ -13,7 +13,8 @@ from victims import psnr, random_batch, single_images, small_attack, updates
 from gilib import data, models
 from gilib.data import Batch
 from gilib.defenses import privacy
-from gilib.federated import Client, LocalTraining, Update
+from gilib.defenses.gradient import sign_compression
+from gilib.federated import Client, Defense, LocalTraining, Update
 from gilib.iteration import matching, optimizers
 
 NOISE = st.floats(0.01, 5)
@@ -25,6 +26,13 @@ def flat(update: Update) -> torch.Tensor:
 
 def network() -> torch.nn.Module:
     return models.mlp(channels=1, size=8, classes=10, hidden=(16,), activation="tanh", seed=0).double()
+
+
+def assert_standard_normal(z: torch.Tensor) -> None:
+    """The shape by a test of all values, mean and variance to six standard errors."""
+    assert stats.kstest(z.numpy(), "norm").pvalue > 1e-6
+    assert abs(float(z.mean())) < 6 / len(z) ** 0.5
+    assert abs(float(z.square().mean()) - 1) < 6 * (2 / len(z)) ** 0.5
 
 
 @settings(deadline=None, max_examples=25)
@@ -45,9 +53,9 @@ def test_clipping_bounds_every_sample_and_nothing_else(clip, count, seed):
 def test_the_noise_is_gaussian_with_the_stated_width(clip, noise, count, seed):
     model, batch = network(), random_batch(count, channels=1, size=8, seed=3)
     clean = flat(Client(model, defenses=(privacy.dp_sgd(clip, 0.0),)).update(batch))
-    shared = flat(Client(model, defenses=(privacy.dp_sgd(clip, noise),), seed=seed).update(batch))
-    z = (shared - clean) / (noise * clip / count)
-    assert stats.kstest(z.numpy(), "norm").pvalue > 1e-6
+    client = Client(model, defenses=(privacy.dp_sgd(clip, noise),), seed=seed)
+    shared = torch.cat([flat(client.update(batch, round=turn)) for turn in range(5)])
+    assert_standard_normal((shared - clean.repeat(5)) / (noise * clip / count))
 
 
 @settings(deadline=None, max_examples=15)
@@ -57,7 +65,8 @@ def test_plain_noise_is_gaussian_and_does_not_clip(std, seed):
     client = Client(model, defenses=(privacy.gaussian_noise(std),), seed=seed)
     update = client.update(batch)
     assert update.local == LocalTraining()
-    assert stats.kstest(((flat(update) - flat(Client(model).update(batch))) / std).numpy(), "norm").pvalue > 1e-6
+    noisy = torch.cat([flat(client.update(batch, round=turn)) for turn in range(5)])
+    assert_standard_normal((noisy - flat(Client(model).update(batch)).repeat(5)) / std)
     assert not torch.equal(flat(update), flat(client.update(batch, round=1)))
 
 
@@ -127,3 +136,11 @@ def test_errors_name_what_to_do():
     changed = dataclasses.replace(Client(network()).update(random_batch(1, channels=1, size=8)))
     with pytest.raises(ValueError, match="no other"):
         privacy.dp_sgd(1.0, 1.0).protect(changed, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("earlier", [sign_compression(scaled=False), privacy.gaussian_noise(0.1)])
+def test_an_update_that_was_changed_before_the_noise_is_refused(earlier: Defense) -> None:
+    batch, last = random_batch(2, channels=1), privacy.dp_sgd(0.1, 1.0)
+    with pytest.raises(ValueError, match="list dp_sgd first"):
+        Client(network(), defenses=(earlier, last)).update(batch)
+    Client(network(), defenses=(last, earlier)).update(batch)

@@ -136,8 +136,10 @@ def test_every_subset_of_enough_shares_gives_the_secret(kind):
 def test_sums_of_shares_are_shares_of_sums(kind, sizes, seed):
     sharing = kind(*sizes)
     values = residues(seed, 3, sharing.packed, 2)
-    total = sum(sharing.share(one) for one in values) % PRIME
-    assert np.array_equal(sharing.recover(chosen(seed, total, sharing.needed)), values.sum(axis=0) % PRIME)
+    total = sum(sharing.share(one) for one in values)
+    for one in (total, total % PRIME):
+        assert np.array_equal(sharing.recover(chosen(seed, one, sharing.needed)), values.sum(axis=0) % PRIME)
+        assert np.array_equal(sharing.recover(dict(enumerate(one))), values.sum(axis=0) % PRIME)
 
 
 # ---- Too few, and changed ones ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -24,9 +25,10 @@ from gilib.defenses.aggregation_messages import (
     flat,
     mean_update,
 )
+from gilib.defenses.aggregation_parties import shared_key
 from gilib.defenses.encryption import FixedPoint
 from gilib.defenses.secret_sharing import PRIME
-from gilib.defenses.secure_aggregation import PROTOCOLS, Protocol, Round, aggregate
+from gilib.defenses.secure_aggregation import PROTOCOLS, MaskingMember, Protocol, Round, aggregate
 from gilib.federated import Client
 from gilib.recursion import phong
 
@@ -214,9 +216,93 @@ def test_keys_that_are_not_ones_own_are_noticed(protocol):
     for member in members:
         member.hold(vectors(agreed)[member.number])
     keys = [member.advertise() for member in members]
-    for wrong in ([*keys[1:], replace(keys[1], client=0)], [*keys, keys[1]], keys[1:]):
+    strangers = (replace(keys[1], client=-1), replace(keys[1], client=5))  # share -1 would be that of client 4
+    for wrong in (
+        [*keys[1:], replace(keys[1], client=0)],
+        [*keys, keys[1]],
+        keys[1:],
+        *([*keys[:4], one] for one in strangers),
+    ):
         with pytest.raises(ProtocolError, match="its own among them"):
-            protocol.member(0, agreed).share(wrong)
+            members[0].share(wrong)
+    assert len(members[0].share(keys)) == 4  # nothing was shared before
+
+
+@EACH
+def test_a_client_shares_and_uploads_only_among_enough(protocol):
+    agreed = agreement()
+    members = [protocol.member(number, agreed) for number in range(5)]
+    for member in members:
+        member.hold(vectors(agreed)[member.number])
+    keys = [member.advertise() for member in members]
+    with pytest.raises(ProtocolError, match="keys: 4 of 5 clients are needed, and there are 3"):
+        members[0].share(keys[:3])
+    letters = [letter for member in members for letter in member.share(keys) if letter.receiver == 0]
+    with pytest.raises(ProtocolError, match="letters: 4 of 5 clients are needed, and there are 3"):
+        members[0].upload(letters[:2])
+    members[0].upload(letters[:3])
+
+
+@EACH
+def test_a_client_uploads_once(protocol):
+    """Two uploads with other letters differ by pair masks alone, and with another update by the difference of both."""
+    agreed = agreement(needed=3)
+    members, _, boxes, _ = by_hand(protocol, agreed, vectors(agreed))
+    members[0].hold(vectors(agreed, seed=1)[0])
+    with pytest.raises(ProtocolError, match="has uploaded"):
+        members[0].upload(boxes[0])
+
+
+@EACH
+def test_letters_and_answers_of_another_length_are_refused(protocol):
+    agreed = agreement()
+    members, server, _, uploads = by_hand(protocol, agreed, vectors(agreed))
+    short = replace(uploads[2], body=as_bytes(np.zeros(1, dtype=np.int64)))  # NumPy would add it to every number
+    for wrong, says in (
+        ([*uploads[:2], short, *uploads[3:]], "of one length"),
+        ([*uploads[:4], uploads[0]], "one of each client"),
+        ([*uploads[:4], replace(uploads[4], client=7)], "one of each client that shared"),
+    ):
+        with pytest.raises(ProtocolError, match=says):
+            server.request(wrong)
+    request = server.request(uploads)
+    answers = [member.answer(request) for member in members]
+    for wrong in ([*answers[:4], answers[0]], [*answers[:4], replace(answers[4], body=answers[4].body[:-4])]):
+        with pytest.raises(ProtocolError, match="answers: expected one of each"):
+            server.total(wrong)
+    with pytest.raises(ValueError, match="4 bytes"):
+        server.total([*answers[:4], replace(answers[4], body=answers[4].body[:-1])])
+    assert torch.equal(server.total(answers), exact(agreed, vectors(agreed), range(5)))
+
+    peers = [protocol.member(number, agreed) for number in range(5)]
+    for peer in peers:
+        peer.hold(vectors(agreed)[peer.number])
+    keys = [peer.advertise() for peer in peers]
+    letters = [letter for peer in peers for letter in peer.share(keys) if letter.receiver == 0]
+    letters[0] = replace(letters[0], body=peers[1]._sealed(0, b"four"))
+    with pytest.raises(ProtocolError, match=r"those of clients \[1\]"):
+        peers[0].upload(letters)
+
+
+@EACH
+def test_no_key_meets_a_nonce_twice_and_no_letter_comes_back(protocol):
+    """Both directions between two clients have one key: a letter must not pass for its answer."""
+    agreed = agreement()
+    members, _, boxes, _ = by_hand(protocol, agreed, vectors(agreed))
+    nonces = [letter.body[:12] for box in boxes.values() for letter in box]
+    assert len(set(nonces)) == len(nonces) == 20
+    for letter in boxes[1]:
+        with pytest.raises(ProtocolError, match="changed on its way"):
+            members[letter.sender].upload([replace(letter, sender=1, receiver=letter.sender)])
+
+
+def test_keys_have_one_purpose_and_two_owners():
+    one, other, third = (X25519PrivateKey.generate() for _ in range(3))
+    public = {key: key.public_key().public_bytes_raw() for key in (one, other, third)}
+    assert shared_key(one, public[other], b"mask") == shared_key(other, public[one], b"mask")
+    assert len({shared_key(one, public[key], use) for key in (other, third) for use in (b"mask", b"letter")}) == 4
+    keys = MaskingMember(0, agreement()).advertise()
+    assert keys.sealing != keys.masking  # the secret half of the second may be revealed
 
 
 @EACH
@@ -245,13 +331,17 @@ def test_a_changed_key_of_a_dropout_is_noticed():
         server.total([member.answer(request) for member in members[:4]])
 
 
-@EACH
-def test_what_is_not_noticed(protocol):
-    """Nobody but the client knows what it holds: an upload or a share of it may be anything."""
+@pytest.mark.parametrize("name", ["masking", "light"])
+def test_a_changed_upload_is_not_noticed(name):
+    """Nobody but the client knows what it holds: an upload may be anything, and moves the sum by as much."""
     agreed = agreement()
-    values = vectors(agreed)
-    poisoned = [values[0], torch.full((7,), 4.0, dtype=torch.float64), *values[2:]]
-    assert torch.equal(aggregate(protocol, agreed, poisoned).sums, exact(agreed, poisoned, range(5)))
+    members, server, _, uploads = by_hand(PROTOCOLS[name], agreed, vectors(agreed))
+    residues = as_residues(uploads[2].body)
+    residues[3] = (residues[3] + 5) % PRIME
+    request = server.request([*uploads[:2], replace(uploads[2], body=as_bytes(residues)), *uploads[3:]])
+    total = server.total([member.answer(request) for member in members])
+    moved = torch.tensor([0, 0, 0, 5, 0, 0, 0], dtype=torch.float64) * CODEC.step
+    torch.testing.assert_close(total - exact(agreed, vectors(agreed), range(5)), moved, rtol=0, atol=1e-9)
 
 
 def forgetful(protocol: Protocol, agreed: Agreement) -> None:
@@ -276,6 +366,10 @@ def test_errors_name_what_to_do(protocol):
             aggregate(protocol, agreed, vectors(agreed)[: 5 if wrong else 4], **wrong)
     with pytest.raises(ValueError, match="hold"):
         forgetful(protocol, agreed)
+    update = Client(models.mlp(channels=1, size=8, hidden=(8,))).update(data.load("digits").batch(0))
+    for total, members in ((torch.zeros(8), [update]), (flat(update), [])):
+        with pytest.raises(ValueError, match="expected"):
+            mean_update(total, members)
     for sizes in ((5, 0, 4), (5, 4, 4), (5, 2, 6)):
         with pytest.raises(ValueError, match="private < needed"):
             agreement(*sizes)
