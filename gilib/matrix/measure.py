@@ -15,7 +15,7 @@ from gilib import metrics
 from gilib.federated import fit
 from gilib.matrix.attacks import AttackEntry
 from gilib.matrix.defenses import DefenseEntry
-from gilib.matrix.describe import key
+from gilib.matrix.describe import describe, key
 from gilib.matrix.scenes import PEOPLE, STAGES
 
 MEANING = 2
@@ -107,9 +107,12 @@ def cells(attacks: Sequence[AttackEntry], defenses: Sequence[DefenseEntry]) -> l
 
 
 def computed(cell: Cell) -> dict[str, Any]:
-    """The result of one cell, with what made it."""
+    """The result of one cell, with the settings and versions that made it.
+
+    Person n's client has the seed n, and everything else the seed 0, unless the settings say otherwise.
+    """
     start = time.perf_counter()
-    result = {"key": cell.key, **cell.measure()}
+    result = {"key": cell.key, **cell.measure(), "settings": describe(cell)}
     made = {"gilib": gilib.__version__, "torch": torch.__version__, "numpy": np.__version__}
     made |= {"python": platform.python_version(), "processor": platform.machine()}
     return result | {"computed in": round(time.perf_counter() - start, 1), "by": made}

@@ -44,6 +44,8 @@ def test_a_result_says_what_made_it(path: Path) -> None:
     assert {"torch", "numpy", "python", "gilib"} <= result["by"].keys()
     assert result["computed in"] >= 0
     assert (result["attack"], result["defense"], result["stage"]) == ("Guess", "None", 0)
+    assert result["settings"]["attack"] == {"is": "Guess", "name": "Guess", "network": "MLP", "level": 0.5}
+    assert result["settings"]["stage"] == 0
 
 
 def test_a_changed_setting_recomputes_only_what_it_touches(path: Path) -> None:
