@@ -41,7 +41,7 @@ class DefenseEntry:
         return self.client(built(name)).improved()
 
     def scene(self, network: str, stage: int) -> Scene:
-        """The stage on which this defense is attacked."""
+        """The stage on which this defense is attacked: its network after undefended training, without draws."""
         return scene(network, stage, start=self.network(network))
 
     def client(self, model: nn.Module, *, seed: int = 0) -> Client:

@@ -45,7 +45,7 @@ def key(settings: object) -> str:
 
 
 def _digest(value: Tensor) -> str:
-    raw = value.detach().cpu().contiguous().view(torch.uint8) if value.ndim else value.detach().cpu().reshape(1)
+    raw = value.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
     return hashlib.sha256(raw.numpy().tobytes()).hexdigest()[:16]
 
 

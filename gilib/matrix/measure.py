@@ -47,7 +47,6 @@ class AttackCell:
 
     def measure(self) -> dict[str, Any]:
         """PSNR and SSIM of each person's image, for both attackers."""
-        torch.set_num_threads(1)
         at = self.defense.scene(self.attack.network, self.stage)
         found = {"attack": self.attack.name, "defense": self.defense.name, "stage": self.stage}
         ways = {"plain": self.defense.plain, "adaptive": self.defense.adaptive}
@@ -72,7 +71,6 @@ class CostCell:
 
     def measure(self) -> dict[str, Any]:
         """The share of unseen digits that are right, bytes that one sends, and seconds of an update on eight digits."""
-        torch.set_num_threads(1)
         at = self.defense.scene(COST_NETWORK, 0)
         model = fit(
             self.defense.client(at.model),
@@ -107,12 +105,16 @@ def cells(attacks: Sequence[AttackEntry], defenses: Sequence[DefenseEntry]) -> l
 
 
 def computed(cell: Cell) -> dict[str, Any]:
-    """The result of one cell, with the settings and versions that made it.
+    """The result of one cell, with the settings and versions that made it, by one thread.
 
     Person n's client has the seed n, and everything else the seed 0, unless the settings say otherwise.
     """
-    start = time.perf_counter()
-    result = {"key": cell.key, **cell.measure(), "settings": describe(cell)}
+    start, threads = time.perf_counter(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = {"key": cell.key, **cell.measure(), "settings": describe(cell)}
+    finally:
+        torch.set_num_threads(threads)
     made = {"gilib": gilib.__version__, "torch": torch.__version__, "numpy": np.__version__}
     made |= {"python": platform.python_version(), "processor": platform.machine()}
     return result | {"computed in": round(time.perf_counter() - start, 1), "by": made}

@@ -35,8 +35,6 @@ class Scene:
     too. ``unseen`` are the digits that accuracy is measured on.
     """
 
-    network: str
-    stage: int
     model: nn.Module
     people: tuple[Batch, ...]
     training: Batch
@@ -81,7 +79,7 @@ def scene(network: str, stage: int, *, start: nn.Module | None = None) -> Scene:
     """The scene of a network after ``stage`` steps of training from ``start``, or from how it is built."""
     people, training, unseen = split()
     first = built(network) if start is None else start
-    return Scene(network, stage, train(first, training, stages=[stage])[stage], people, training, unseen)
+    return Scene(train(first, training, stages=[stage])[stage], people, training, unseen)
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,9 @@ def run(
 
 def _results(cells: Sequence[Cell], *, jobs: int, scheduler: str | None) -> Iterator[Result]:
     """Results in the order in which they are ready."""
-    with _backend(scheduler):
+    with nullcontext() if scheduler is None else _cluster(scheduler):
         parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
         yield from parallel(joblib.delayed(computed)(cell) for cell in cells)
-
-
-def _backend(scheduler: str | None) -> AbstractContextManager[object]:
-    return nullcontext() if scheduler is None else _cluster(scheduler)
 
 
 @contextmanager

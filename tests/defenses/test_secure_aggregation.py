@@ -209,13 +209,18 @@ def test_a_changed_letter_is_noticed(protocol, place, bit):
             members[1].upload([one])
 
 
+def advertised(protocol, agreed):
+    """Members that hold their updates, and the keys that they advertise."""
+    members = [protocol.member(number, agreed) for number in range(agreed.clients)]
+    for member in members:
+        member.hold(vectors(agreed)[member.number])
+    return members, [member.advertise() for member in members]
+
+
 @EACH
 def test_keys_that_are_not_ones_own_are_noticed(protocol):
     agreed = agreement()
-    members = [protocol.member(number, agreed) for number in range(5)]
-    for member in members:
-        member.hold(vectors(agreed)[member.number])
-    keys = [member.advertise() for member in members]
+    members, keys = advertised(protocol, agreed)
     strangers = (replace(keys[1], client=-1), replace(keys[1], client=5))  # share -1 would be that of client 4
     for wrong in (
         [*keys[1:], replace(keys[1], client=0)],
@@ -231,10 +236,7 @@ def test_keys_that_are_not_ones_own_are_noticed(protocol):
 @EACH
 def test_a_client_shares_and_uploads_only_among_enough(protocol):
     agreed = agreement()
-    members = [protocol.member(number, agreed) for number in range(5)]
-    for member in members:
-        member.hold(vectors(agreed)[member.number])
-    keys = [member.advertise() for member in members]
+    members, keys = advertised(protocol, agreed)
     with pytest.raises(ProtocolError, match="keys: 4 of 5 clients are needed, and there are 3"):
         members[0].share(keys[:3])
     letters = [letter for member in members for letter in member.share(keys) if letter.receiver == 0]

@@ -111,6 +111,21 @@ def test_the_matrix_is_as_large_as_it_says_and_its_results_are_complete() -> Non
             assert "refused" in one[way] or len(one[way]["psnr"]) == len(one[way]["ssim"]) == 8
 
 
+def test_an_attack_refuses_only_where_it_cannot_apply() -> None:
+    refused = {
+        (one["attack"], one["defense"], way)
+        for one in load(RESULTS)
+        if one["attack"]
+        for way in ("plain", "adaptive")
+        if "refused" in one[way]
+    }
+    assert refused == {
+        *((name, "Secure aggregation", "adaptive") for name in ("iDLG", "CPL", "R-GAP")),  # one image each
+        ("R-GAP", "Local iterations", "adaptive"),  # one step
+        *(("R-GAP", name, way) for name in ("Dropout", "PRECODE") for way in ("plain", "adaptive")),  # other layers
+    }
+
+
 def test_undefended_people_are_recovered_by_most_attacks() -> None:
     scores = [
         torch.tensor(one["adaptive"]["psnr"]).median()

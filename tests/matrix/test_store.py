@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from matrix.small import DIVISION, NONE, Deadly, Guess, attack_cells
 
 from gilib.matrix import Adaptation, cells, load, run
@@ -46,6 +47,16 @@ def test_a_result_says_what_made_it(path: Path) -> None:
     assert (result["attack"], result["defense"], result["stage"]) == ("Guess", "None", 0)
     assert result["settings"]["attack"] == {"is": "Guess", "name": "Guess", "network": "MLP", "level": 0.5}
     assert result["settings"]["stage"] == 0
+
+
+def test_a_cell_computed_here_leaves_the_number_of_threads_alone() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        computed(attack_cells(Guess())[0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_changed_setting_recomputes_only_what_it_touches(path: Path) -> None:
