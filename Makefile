@@ -28,7 +28,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 SOURCES := $(shell find book chapters gilib -type f -not -path '*/vendor/*' -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book test lint unit notebooks site-tests execute lab serve lock bench clean
+.PHONY: help setup book test lint unit notebooks site-tests execute lab serve lock bench bench-networks bench-tests clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +39,7 @@ book: _build/.book ## Build the site from the stored notebooks into _build/html
 	@echo
 	@echo "The book is in $(SITE). Open it with 'make serve', or open $(SITE)/index.html in a browser."
 
-test: lint unit notebooks site-tests ## Lint, types, unit tests, notebooks re-executed and compared, site in a browser
+test: lint unit bench-tests notebooks site-tests ## Lint, types, unit tests, benchmark, notebooks re-executed and compared, site in a browser
 	@echo
 	@echo "Everything passed."
 
@@ -79,6 +79,12 @@ matrix: $(DONE)/install ## Every attack against every defense: computes what ben
 
 bench: .venv-bench/.done ## Measure speed and quality beside a peer library (its own environment, .venv-bench)
 	.venv-bench/bin/python -m bench $(ARGS)
+
+bench-networks: .venv-bench/.done ## Measure the table of networks beside a plain loop and the peer (ARGS="--help")
+	$(ONE_THREAD) .venv-bench/bin/python -m bench.networks $(ARGS)
+
+bench-tests: .venv-bench/.done ## Only a quick run of every benchmark, with the peer library breaching in .venv-bench
+	$(ONE_THREAD) GILIB_REQUIRE_PEER=1 .venv-bench/bin/python -m pytest -n 2 --dist loadfile tests/bench
 
 clean: ## Remove everything that was built or installed
 	rm -rf _build $(VENV) .venv-bench node_modules .npm-cache book/_static/vendor

@@ -6,43 +6,39 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import peer, runners
-from bench.cases import Case
+from bench.cases import BREACHING, Case
+from bench.clock import milliseconds
 from gilib import metrics
 from gilib.data import Batch
 from gilib.federated import Update
-from gilib.iteration.objective import Problem, evaluator
 
-STACK = 16
 WINDOW = 6  # iterations
+Victims = tuple[Sequence[Batch], Sequence[Update]]
 
 
-def milliseconds(times: Sequence[float]) -> float:
-    """The best mean over ``WINDOW`` iterations in a row: other work on the machine only ever slows one down."""
-    spans = [times[index + WINDOW] - times[index] for index in range(len(times) - WINDOW)]
-    return 1e3 * min(spans) / WINDOW
-
-
-def speeds(case: Case, batches: Sequence[Batch], updates: Sequence[Update], *, iterations: int, rounds: int) -> dict:
+def speeds(case: Case, victims: Victims, *, iterations: int, rounds: int, compiled: bool = True) -> dict[str, float]:
     """Milliseconds per victim and iteration of every way, the best of all rounds; the ways take turns."""
-    attack = peer.attacker(case.model, case.peer, iterations=iterations)
+    batches, updates = victims
 
     def each(run: Callable[[Batch, Update], Sequence[float]]) -> float:
-        return min(milliseconds(run(batch, update)) for batch, update in zip(batches, updates, strict=True))
+        return min(milliseconds(run(*pair), window=WINDOW) for pair in zip(batches, updates, strict=True))
 
     def together(compiled: bool) -> float:
         times = runners.stack(case.timed, case.model, updates, iterations, compiled=compiled)
-        return milliseconds(times) / len(updates)
+        return milliseconds(times, window=WINDOW) / len(updates)
 
     ways = {
         "one by one": lambda: each(lambda b, u: runners.one_by_one(case.timed, case.model, b, u, iterations)),
         "stack": lambda: together(False),
-        "compiled": lambda: together(True),
-        "breaching": lambda: each(lambda b, u: peer.timed(attack, case.model, b, u)),
     }
+    if compiled:
+        ways["compiled"] = lambda: together(True)
+    if peer.installed():
+        attack = peer.attacker(case.model, case.peer, iterations=iterations)
+        ways[BREACHING] = lambda: each(lambda b, u: peer.timed(attack, case.model, b, u))
     found: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, measure in ways.items():
@@ -50,26 +46,32 @@ def speeds(case: Case, batches: Sequence[Batch], updates: Sequence[Update], *, i
     return {way: min(values) for way, values in found.items()}
 
 
-def quality(case: Case, batches: Sequence[Batch], updates: Sequence[Update]) -> dict[str, list[float]]:
-    """PSNR of each victim: our recipe and breaching's, each with its own defaults, the same number of iterations."""
+def quality(case: Case, victims: Victims) -> dict[str, list[float]]:
+    """PSNR of each victim, the same number of iterations: our recipe, and breaching's in each of its settings."""
+    batches, updates = victims
     ours = case.quality.reconstruct_many(case.model, updates)
-    attack = peer.attacker(case.model, case.peer_quality)
-    torch.manual_seed(0)
-    theirs = [peer.run(attack, case.model, batch, update) for batch, update in zip(batches, updates, strict=True)]
+    images = {"ours": [one.images for one in ours]}
+    for name, settings in case.peer_quality.items() if peer.installed() else ():
+        attack = peer.attacker(case.model, settings)
+        torch.manual_seed(0)
+        images[name] = [peer.run(attack, case.model, *pair) for pair in zip(batches, updates, strict=True)]
     return {
-        "ours": [float(metrics.psnr(one.images, batch.images)) for one, batch in zip(ours, batches, strict=True)],
-        "breaching": [float(metrics.psnr(one, batch.images)) for one, batch in zip(theirs, batches, strict=True)],
+        name: [float(metrics.psnr(one, batch.images)) for one, batch in zip(found, batches, strict=True)]
+        for name, found in images.items()
     }
 
 
-def operations(case: Case, update: Update) -> float:
-    """Floating-point operations of one iteration for one victim: its convolutions and matrix products."""
-    problem = Problem.of(case.model, [update], labels=case.timed.labels, restarts=1)
-    evaluate = evaluator(problem, matching=case.timed.matching, priors=case.timed.priors)
-    candidate = problem.reference.new_full((1, problem.pixels), 0.5)
-    graph = make_fx(evaluate)(candidate)  # the counter does not see through torch.func, but it sees a traced graph
+def operations(case: Case, batch: Batch, update: Update) -> float:
+    """Floating-point operations of one iteration for one victim: its convolutions and matrix products.
+
+    They are counted in the plain double backward, which computes what every other way computes.
+    """
+    candidate = runners.start(case.model, batch)
     with FlopCounterMode(display=False) as counter:
-        graph(candidate)
+        value = runners.objective(
+            case.timed, case.model, dict(case.model.named_parameters()), update, candidate, batch.labels
+        )
+        value.backward(inputs=[candidate])
     return float(counter.get_total_flops())
 
 
@@ -93,3 +95,8 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "torch": str(torch.__version__).split("+")[0],
     }
+
+
+def card(device: str) -> dict[str, object]:
+    """The accelerator, where there is one."""
+    return {"card": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}

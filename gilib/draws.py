@@ -1,4 +1,4 @@
-"""Layers that draw at random for every sample, and what they drew.
+"""Randomness that comes from outside: generators with a key, and layers that draw for every sample.
 
 PyTorch's own dropout draws from the global random state, deep inside the forward pass. The layers here get their draws
 from outside, as a tensor: the client draws them once for its batch, and an attack may search for them.
@@ -22,7 +22,7 @@ class RandomLayer(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("draws", torch.empty(0), persistent=False)
+        self.register_buffer("draws", torch.empty(0, device="cpu"), persistent=False)
 
     @abstractmethod
     def sample(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -57,3 +57,13 @@ def sample_draws(model: nn.Module, images: Tensor, generator: torch.Generator) -
     with torch.no_grad():
         module(images)
     return drawn
+
+
+def seeded_generator(*key: int) -> torch.Generator:
+    """A CPU generator whose stream depends on the whole ``key``, for instance (seed, victim, restart)."""
+    generator = torch.Generator(device="cpu")
+    state = 0
+    for part in key:  # a small mixing of the parts: each one reseeds, and what it draws seeds the next
+        generator.manual_seed((state + part) % 2**63)
+        state = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
+    return generator

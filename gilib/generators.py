@@ -66,9 +66,9 @@ def train_decoder(
     optimizer = torch.optim.Adam([*trained.parameters(), *encoder.parameters()], lr=learning_rate)
     generator = seeded_generator(seed)
     for _ in range(steps):
-        batch = images[torch.randint(len(images), (batch_size,), generator=generator)].double()
+        batch = images[torch.randint(len(images), (batch_size,), generator=generator, device="cpu")].double()
         mean, logarithm = encoder(batch).chunk(2, dim=1)
-        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64, device="cpu")
         drawn = trained(mean + noise * (0.5 * logarithm).exp())
         error = (drawn - batch).square().flatten(1).mean(dim=1)
         divergence = 0.5 * (mean.square() + logarithm.exp() - 1 - logarithm).sum(dim=1)

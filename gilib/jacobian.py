@@ -19,7 +19,7 @@ def jacobian(client: Client, batch: Batch) -> tuple[Tensor, Tensor]:
     forward, parameters = as_function(client.model, mode=client.mode)
     images = batch.images.to(next(iter(parameters.values())))
     logits = checked_logits(forward, parameters, images)
-    targets = as_targets(batch.labels, logits.shape[-1], dtype=logits.dtype)
+    targets = as_targets(batch.labels, logits.shape[-1], dtype=logits.dtype).to(logits.device)
 
     def gradient(candidate: Tensor) -> Tensor:
         parts = local_update(forward, parameters, candidate, targets, loss=client.loss, local=client.local)
@@ -28,6 +28,6 @@ def jacobian(client: Client, batch: Batch) -> tuple[Tensor, Tensor]:
     # Forward through backward, twice backward: the derivative of the row product is the column product.
     shared, pull = torch.func.vjp(gradient, images)[:2]
     push = torch.func.vjp(lambda row: pull(row)[0], torch.zeros_like(shared))[1]
-    pixels = torch.eye(images.numel()).to(images).reshape(-1, *images.shape)
+    pixels = torch.eye(images.numel(), device="cpu").to(images).reshape(-1, *images.shape)
     (columns,) = torch.func.vmap(push, chunk_size=256)(pixels)
     return shared, columns.T

@@ -44,7 +44,8 @@ BAD_BATCHES = [
     (IMAGES * torch.nan, LABELS, "NaN"),
     (IMAGES / 0, LABELS, "infinity"),
     (IMAGES[0], LABELS, r"\(B, C, H, W\).*got \(3, 4, 4\).*images\[None\]"),
-    (IMAGES[:0], LABELS[:0], r"at least one image, got \(0, 3, 4, 4\)"),
+    (IMAGES[:0, :0], LABELS[:0], r"got \(0, 0, 4, 4\)"),
+    (IMAGES.to("meta"), LABELS, "meta device"),
     (IMAGES[..., :0], LABELS, r"got \(2, 3, 4, 0\)"),
     ((255 * IMAGES).byte(), LABELS, "uint8.*255"),
     (IMAGES.numpy(), LABELS, "ndarray"),
@@ -62,6 +63,59 @@ def test_bad_batches_are_refused_at_the_door(images, labels, message):
         data.Batch(images, labels)
     with pytest.raises(ValueError, match=message.replace("from 0, got", "from 0 to 1, got")):
         data.Dataset(images, labels, ("a", "b"))
+
+
+def test_a_batch_may_hold_nobody_and_a_dataset_may_not():
+    for labels in (LABELS[:0], torch.zeros(0, 7)):
+        nobody = data.Batch(IMAGES[:0], labels)
+        assert len(nobody) == 0
+        assert nobody.images.shape == (0, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"each of 0 images.*got \(2,\)"):
+        data.Batch(IMAGES[:0], LABELS)
+    with pytest.raises(ValueError, match=r"at least one image, got \(0, 3, 4, 4\)"):
+        data.Dataset(IMAGES[:0], LABELS[:0], ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [[[0.3, 0.7], [1.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]], [[0.37], [-120.5]]],
+    ids=["mixed", "several", "real"],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_targets_are_any_finite_numbers_one_row_an_image(targets, dtype):
+    labels = torch.tensor(targets, dtype=dtype)
+    assert data.Batch(IMAGES, labels).labels is labels
+    for wrong, message in (
+        (labels[:1], r"\(2, K\).*got \(1,"),
+        (labels[:, :0], r"got \(2, 0\)"),
+        (labels / 0, "finite targets"),
+        (labels.long(), r"got \(2, \d\).*floating point"),
+        (labels[:, 0], r"int64 tensor.*targets\[:, None\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.Batch(IMAGES, wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_probabilities_sum_to_one_within_their_own_rounding(dtype):
+    thirds = torch.full((2, 3), 1 / 3, dtype=torch.float64)
+    data.check_probabilities(thirds.to(dtype))
+    data.check_probabilities(thirds[:0].to(dtype))
+    for wrong in (thirds * 1.05, thirds * 0.95, torch.tensor([[1.5, -0.5]]), thirds * torch.nan):
+        with pytest.raises(ValueError, match=r"sum to one, got sums.*cross-entropy"):
+            data.check_probabilities(wrong.to(dtype))
+
+
+def test_another_default_device_changes_nothing():
+    expected = {name: data.load(name, size=8) for name in ("photos", "digits", "faces")}
+    with torch.device("meta"):
+        for name, dataset in expected.items():
+            found = data.load(name, size=8)
+            assert torch.equal(found.images, dataset.images)
+            assert torch.equal(found.labels, dataset.labels)
+            assert torch.equal(found.batch([3, 1]).images, dataset.images[[3, 1]])
+        data.Batch(IMAGES, LABELS)
+        data.check_probabilities(expected["digits"].images.flatten(1).softmax(dim=1))
 
 
 def test_a_dataset_refuses_labels_without_a_class():
@@ -83,6 +137,7 @@ def test_dataset_batch_picks_images_and_copies_them(photos):
     assert torch.equal(photos.batch(range(2)).images, photos.images[:2])
     assert photos.batch(5).images.shape == (1, 3, 32, 32)
     assert torch.equal(photos.batch(-1).images, photos.images[-1:])
+    assert len(photos.batch(torch.arange(0))) == 0
     before = photos.images[0].clone()
     photos.batch([0]).images.zero_()
     assert torch.equal(photos.images[0], before)
@@ -94,7 +149,7 @@ def test_an_index_outside_says_the_range(photos, indices):
         photos.batch(indices)
 
 
-@pytest.mark.parametrize("indices", [[], [0.5], [True, False], [[0, 1]]])
+@pytest.mark.parametrize("indices", [[], [0.5], [True, False], [[0, 1]], [[0], [1, 2]], "a", None])
 def test_odd_indices_are_refused(photos, indices):
     with pytest.raises(ValueError, match="whole numbers"):
         photos.batch(indices)
@@ -212,6 +267,8 @@ def test_cifar10_reads_the_training_batches(cifar10):
     assert dataset.labels.tolist() == [3, 0, 1, 2]
     assert dataset.classes == ("plane", "car", "bird", "cat")
     assert data.load("cifar10", root=str(cifar10), size=16).images.shape == (4, 3, 16, 16)
+    with torch.device("meta"):
+        assert torch.equal(data.load("cifar10", root=cifar10).images, dataset.images)
 
 
 def test_cifar100_reads_the_fine_labels(tmp_path, monkeypatch):
@@ -244,6 +301,8 @@ def test_mnist_reads_the_training_files(mnist):
     assert torch.equal((dataset.images * 255).round().byte()[:, 0], torch.tensor(PIXELS[:4, :28, :28, 0]))
     assert dataset.labels.tolist() == [0, 1, 2, 3]
     assert len(dataset.classes) == 10
+    with torch.device("meta"):
+        assert torch.equal(data.load("mnist", root=mnist).images, dataset.images)
     assert data.load("mnist", root=mnist, size=32).images.shape == (4, 1, 32, 32)
 
 
@@ -321,6 +380,186 @@ def test_images_of_several_sizes_need_a_size(tmp_path):
     with pytest.raises(ValueError, match=r"32 x 10, 32 x 32.*size=32"):
         data.load(tmp_path)
     assert data.load(tmp_path, size=12).images.shape == (2, 3, 12, 12)
+
+
+def test_a_link_back_into_a_class_reads_no_image_twice(tmp_path):
+    _save(tmp_path / "cat" / "a.png", PIXELS[0])
+    _save(tmp_path / "cat" / "more" / "b.png", PIXELS[1])
+    _save(tmp_path / "dog" / "c.png", PIXELS[2])
+    (tmp_path / "cat" / "more" / "up").symlink_to(tmp_path / "cat")
+    (tmp_path / "dog" / "all").symlink_to(tmp_path)
+    dataset = data.load(tmp_path)
+    assert dataset.labels.tolist() == [0, 0, 1]
+    assert dataset.classes == ("cat", "dog")
+
+
+RAMP = np.tile(np.linspace(0, 65535, 16).round().astype(np.uint16), (16, 1))
+
+
+def _grey(path):
+    """The one image of a folder, which must be grey: (H, W), float64."""
+    image = data.load(path).images[0].double()
+    assert torch.equal(image[0], image[1])
+    assert torch.equal(image[0], image[2])
+    return image[0]
+
+
+@pytest.mark.parametrize("kind", ["png", "little tif", "big tif", "pgm", "white is zero"])
+def test_grey_of_sixteen_bits_keeps_all_of_them(tmp_path, kind):
+    if kind == "png":
+        Image.fromarray(RAMP).save(tmp_path / "a.png")
+    elif kind == "little tif":
+        Image.fromarray(RAMP).save(tmp_path / "a.tif")
+    elif kind == "big tif":
+        Image.frombytes("I;16B", (16, 16), RAMP.astype(">u2").tobytes()).save(tmp_path / "a.tif")
+    elif kind == "white is zero":
+        Image.fromarray(65535 - RAMP).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    else:
+        (tmp_path / "a.pgm").write_bytes(b"P5 16 16 65535\n" + RAMP.astype(">u2").tobytes())
+    torch.testing.assert_close(_grey(tmp_path), torch.tensor(RAMP.astype(np.float64) / 65535), rtol=0, atol=1e-7)
+    small = data.load(tmp_path, size=8).images[0, 0, 4]
+    assert small.diff().min() > 0.05  # still a ramp from dark to bright
+    assert small[0] < 0.1 < 0.9 < small[-1]
+
+
+def test_real_numbers_from_zero_to_one_are_read_as_they_are(tmp_path):
+    pixels = np.random.default_rng(0).random((16, 16)).astype(np.float32)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    assert torch.equal(_grey(tmp_path), torch.tensor(pixels).double())
+
+
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (Image.fromarray(np.full((4, 4), 255, np.float32)), r"255 to 255 of mode 'F': expected 0 to 1.*Scale"),
+        (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "nan to nan of mode 'F'"),
+        (Image.fromarray(np.full((4, 4), 200, np.int32)), r"mode 'I'.*not known what is white.*Save it"),
+        (Image.new("LAB", (4, 4)), r"mode 'LAB'.*Save it as RGB"),
+    ],
+    ids=["large", "nan", "whole", "lab"],
+)
+def test_pixels_of_another_range_are_refused_by_name(tmp_path, image, message):
+    image.save(tmp_path / "scan.tif")
+    with pytest.raises(ValueError, match=rf"scan\.tif .*{message}"):
+        data.load(tmp_path)
+
+
+def test_printing_colours_become_the_colours_of_a_screen(tmp_path):
+    Image.new("CMYK", (4, 4), (255, 0, 0, 0)).save(tmp_path / "cyan.tif")
+    assert data.load(tmp_path).images[0, :, 0, 0].tolist() == [0, 1, 1]
+
+
+def _half_hidden(mode):
+    """A picture whose left half is wholly transparent, with red or a grey behind it, and how to save it."""
+    seen, options = Image.new("RGBA", (8, 8), (200, 100, 0, 255)), {}
+    if mode == "RGBA":
+        seen.paste((255, 0, 0, 0), (0, 0, 4, 8))
+    elif mode == "LA":
+        seen = Image.new("LA", (8, 8), (100, 255))
+        seen.paste((50, 0), (0, 0, 4, 8))
+    elif mode == "P":
+        seen = Image.new("P", (8, 8), 1)
+        seen.putpalette([255, 0, 0, 200, 100, 0])
+        seen.paste(0, (0, 0, 4, 8))
+        options = {"transparency": 0}
+    elif mode == "RGB":
+        seen = Image.new("RGB", (8, 8), (200, 100, 0))
+        seen.paste((255, 0, 0), (0, 0, 4, 8))
+        options = {"transparency": (255, 0, 0)}
+    else:
+        pixels = np.full((8, 8), 100 * 257, np.uint16)
+        pixels[:, :4] = 300
+        seen, options = Image.fromarray(pixels), {"transparency": 300}
+    return seen, options
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "I;16"])
+def test_what_is_transparent_shows_white(tmp_path, mode):
+    seen, options = _half_hidden(mode)
+    seen.save(tmp_path / "a.png", **options)
+    image = data.load(tmp_path).images[0]
+    assert image[:, :, :4].unique().tolist() == [1.0]
+    opaque = [100, 100, 100] if mode in ("LA", "I;16") else [200, 100, 0]
+    torch.testing.assert_close(image[:, :, 4:], torch.tensor(opaque)[:, None, None].expand(3, 8, 4) / 255)
+
+
+def test_half_transparent_lies_on_white_and_opaque_stays_bit_by_bit(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 51)).save(tmp_path / "a.png")
+    assert (data.load(tmp_path).images * 255).round().unique().tolist() == [204.0]
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    opaque = np.stack([levels, levels[::-1], levels.T, np.full_like(levels, 255)], axis=-1)
+    _save(tmp_path / "opaque" / "a.png", opaque)
+    found = (data.load(tmp_path / "opaque").images[0] * 255).round().byte()
+    assert torch.equal(found, torch.tensor(opaque[..., :3].copy()).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("ending", ["png", "gif", "tif", "webp"])
+def test_of_several_frames_the_first_is_read(tmp_path, ending):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:])
+    torch.testing.assert_close(
+        data.load(tmp_path).images.mean(dim=(0, 2, 3)), torch.tensor([1.0, 0, 0]), atol=0.01, rtol=0
+    )
+
+
+@pytest.mark.parametrize("limit", [1000, 3000])  # Pillow raises above twice its limit, and warns above it
+def test_a_huge_picture_is_named_with_what_to_do(tmp_path, monkeypatch, limit):
+    _save(tmp_path / "slide.png", np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ValueError, match=r"slide\.png is too large.*4096 pixels.*MAX_IMAGE_PIXELS"):
+        data.load(tmp_path, size=32)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    assert data.load(tmp_path, size=32).images.shape == (1, 3, 32, 32)
+
+
+def _litter(folder):
+    """What systems and notebooks leave beside images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("._a.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"\0\5\26\7")
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        _save(folder / name / "a-copy.png", PIXELS[5])
+    (folder / ".cache").mkdir()
+
+
+@pytest.mark.parametrize("place", ["", "cat", "cat/young"])
+def test_hidden_files_and_folders_are_passed_over(tmp_path, place):
+    classes = () if place == "" else ("cat", "dog")
+    _save(tmp_path / place / "a.png", PIXELS[0])
+    if classes:
+        _save(tmp_path / "dog" / "b.png", PIXELS[1])
+        _litter(tmp_path)
+    _litter(tmp_path / place)
+    dataset = data.load(tmp_path)
+    assert dataset.classes == (classes or (tmp_path.name,))
+    assert dataset.labels.tolist() == list(range(len(dataset.classes)))
+    assert torch.equal((dataset.images[0] * 255).round().byte(), torch.tensor(PIXELS[0]).permute(2, 0, 1))
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    _save(tmp_path / "cat" / "a.png", PIXELS[0])
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / "notes.txt").write_text("none yet")
+    with pytest.raises(FileNotFoundError, match=r"every class.*found none in dog.*remove the folder"):
+        data.load(tmp_path)
+    (tmp_path / "cat" / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"found none.*PNG"):
+        data.load(tmp_path)
+
+
+def test_images_beside_class_folders_are_not_ignored(tmp_path):
+    _save(tmp_path / "cat" / "a.png", PIXELS[0])
+    _save(tmp_path / "stray.png", PIXELS[1])
+    with pytest.raises(ValueError, match=r"beside its subfolders \(stray\.png\) and inside them \(cat\).*Move"):
+        data.load(tmp_path)
+    (tmp_path / "cat" / "a.png").unlink()  # a folder with something else in it is no class
+    assert data.load(tmp_path).classes == (tmp_path.name,)
+
+
+def test_an_empty_file_is_named(tmp_path):
+    (tmp_path / "nothing.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"nothing\.png is not a readable image"):
+        data.load(tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])

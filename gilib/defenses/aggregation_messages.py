@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from gilib.defenses.encryption import FixedPoint, flat, unflat
+from gilib.defenses.means import agreed, summed_weight
 from gilib.defenses.secret_sharing import PRIME, Residues
 from gilib.federated import Update
 
@@ -157,12 +158,10 @@ def as_residues(body: bytes) -> Residues:
 def mean_update(total: Tensor, members: Sequence[Update]) -> Update:
     """The mean of the members' updates as one ``Update``, from their sum: what the server holds after the round.
 
-    Its ``batch_size`` is that of all members. Labels and statistics of single clients are not part of it. Raises
-    ValueError without members, and for a sum of another length.
+    It is the mean over samples, and its ``batch_size`` that of all members. Labels and statistics of single clients are
+    not part of it. Raises ValueError without members, for a sum of another length, and for members that trained
+    differently or hold different numbers of samples and were not ``weighed`` (see `gilib.defenses.means`).
     """
-    if not members:
-        raise ValueError("expected the updates of at least one member, got none.")
-    like = members[0]
-    gradients = unflat(total / len(members), {name: tuple(value.shape) for name, value in like.gradients.items()})
-    size = sum(member.batch_size for member in members)
-    return replace(like, gradients=gradients, batch_size=size, labels=None, buffers=None)
+    together = agreed(members)
+    shapes = {name: tuple(value.shape) for name, value in members[0].gradients.items()}
+    return replace(together, gradients=unflat(total / summed_weight(members), shapes))

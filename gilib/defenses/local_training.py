@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gilib.federated import Defense, LocalTraining
 
@@ -28,8 +29,13 @@ class LocalIterations(Defense):
         return {"steps": self.steps, "learning_rate": self.learning_rate, "batch_size": self.batch_size}
 
     def agree(self, local: LocalTraining) -> LocalTraining:
-        """The same local training with these steps; a clipping that was agreed before stays."""
-        return replace(local, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
+        """The same local training with these steps; a clipping and an optimizer that were agreed before stay.
+
+        An order of the samples stays where there are local batches to order.
+        """
+        whole = {"order": None, "shuffle": False, "drop_last": False} if self.batch_size is None else {}
+        agreed: dict[str, Any] = {**self.public, "epochs": None, **whole}
+        return replace(local, **agreed)
 
 
 def local_iterations(steps: int, *, learning_rate: float = 0.1, batch_size: int | None = None) -> Defense:
@@ -37,7 +43,8 @@ def local_iterations(steps: int, *, learning_rate: float = 0.1, batch_size: int 
 
     With ``batch_size=None`` each step uses the client's whole batch, otherwise the next ``batch_size`` samples in order
     (see ``LocalTraining``). The server sets these numbers, so they are public, and every attack of this library
-    simulates them unless it is told not to. Raises ValueError for values that are not positive.
+    simulates them unless it is told not to. They replace the steps or epochs that were agreed before. Raises ValueError
+    for values that are not positive.
 
     Source: Wei et al. (2020), who count local iterations among the settings that decide what leaks. Taught in:
     defenses/local_training.

@@ -50,7 +50,7 @@ class CMAESStepper:
         else:
             self.strategies = [self._begin(points[value.argmin()]) for points, value in zip(rows, values, strict=True)]
         asked = np.concatenate([strategy.ask() for strategy in self.strategies])
-        return torch.as_tensor(asked).to(candidates), torch.zeros_like(losses, dtype=torch.bool)
+        return torch.from_numpy(asked).to(candidates), torch.zeros_like(losses, dtype=torch.bool)
 
     def restart(self, rows: Tensor) -> None:
         pass

@@ -35,7 +35,7 @@ class Normal:
     std: float
 
     def __call__(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        return self.mean + self.std * torch.randn(shape, generator=generator, dtype=torch.float64)
+        return self.mean + self.std * torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Uniform:
     high: float
 
     def __call__(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        return self.low + (self.high - self.low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+        return self.low + (self.high - self.low) * torch.rand(
+            shape, generator=generator, dtype=torch.float64, device="cpu"
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Constant:
     value: float | tuple[float, ...]
 
     def __call__(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        colour = torch.as_tensor(self.value, dtype=torch.float64).reshape(-1, 1, 1)
+        colour = torch.as_tensor(self.value, dtype=torch.float64, device="cpu").reshape(-1, 1, 1)
         if len(colour) not in (1, shape[1]):
             raise ValueError(f"constant() got {len(colour)} channel values for images with {shape[1]} channels.")
         return colour.expand(shape).clone()
@@ -70,7 +72,9 @@ class Patches:
 
     def __call__(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         batch, channels, height, width = shape
-        patch = torch.rand(batch, channels, self.size, self.size, generator=generator, dtype=torch.float64)
+        patch = torch.rand(
+            batch, channels, self.size, self.size, generator=generator, dtype=torch.float64, device="cpu"
+        )
         down, across = -(-height // self.size), -(-width // self.size)
         return patch.repeat(1, 1, down, across)[..., :height, :width]
 
@@ -87,7 +91,7 @@ class Proxy:
                 f"proxy() holds images of shape {tuple(self.images.shape[1:])}, the victim's are {tuple(shape[1:])}. "
                 "Load or resize them to the victim's channels and size."
             )
-        chosen = torch.randint(len(self.images), (shape[0],), generator=generator)
+        chosen = torch.randint(len(self.images), (shape[0],), generator=generator, device="cpu")
         return self.images[chosen].detach().to("cpu", torch.float64)
 
 

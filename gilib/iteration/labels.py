@@ -4,7 +4,7 @@
 of what it optimizes. The order of a batch cannot be observed: restored labels are sorted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,30 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from gilib.federated import Gradients, LocalTraining, Update, as_function, as_targets, local_update
+from gilib.federated import PLAIN, Update, as_function, as_targets, find_head, in_single, local_update
+from gilib.iteration.last_layer import LastLayer, check_one_label, last_layer, row_sums
+
+__all__ = [
+    "IDLG",
+    "LLG",
+    "RLG",
+    "ColumnMinimum",
+    "Counts",
+    "Joint",
+    "Known",
+    "Labels",
+    "column_minimum",
+    "counts",
+    "idlg",
+    "joint",
+    "known",
+    "labels_of",
+    "last_layer",
+    "llg",
+    "rlg",
+    "rlg_classes",
+    "row_sums",
+]
 
 
 class Labels(Protocol):
@@ -45,12 +68,13 @@ class Joint:
     """Label logits are optimized together with the images."""
 
     def restore(self, update: Update, model: nn.Module | None = None) -> None:
-        return None
+        if model is not None:
+            check_one_label(update, model)
 
 
 @dataclass(frozen=True)
 class IDLG:
-    """The label is the one row of the last layer's weight gradient that is negative in sum."""
+    """The label is the one class whose error ``p - y`` is negative in the last layer's gradient."""
 
     def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
         if update.batch_size != 1:
@@ -58,7 +82,10 @@ class IDLG:
                 f"idlg() reads the label of a single sample; this update comes from {update.batch_size}. "
                 "Use joint(), or known() where the threat model gives the labels."
             )
-        return idlg_scores(update.gradients).argmin(dim=0, keepdim=True)
+        view = LastLayer.of(update, _needed(model, "idlg()"))
+        if view.form is None or (view.form.smoothing and view.head.has_bias(view.gradients)):
+            return view.nearest_label(_needed(model, "idlg()"))
+        return view.scores().argmin(dim=0, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -66,14 +93,14 @@ class ColumnMinimum:
     """The B classes whose row of the last layer's weight gradient has the smallest entry."""
 
     def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
-        weight, _ = last_layer(update.gradients, needs_bias=False)
-        if update.batch_size > len(weight):
+        view = LastLayer.of(update, _needed(model, "column_minimum()"), scaled=True)
+        if update.batch_size > view.head.classes:
             raise ValueError(
                 f"column_minimum() finds each class at most once: {update.batch_size} samples cannot have different "
-                f"labels out of {len(weight)} classes. Use counts() or llg(), which allow repeated labels."
+                f"labels out of {view.head.classes} classes. Use counts() or llg(), which allow repeated labels."
             )
-        smallest = weight.min(dim=1).values.argsort(stable=True)[: update.batch_size]
-        return smallest.sort().values
+        smallest = view.scores() if view.head.signed else view.weight.min(dim=1).values
+        return smallest.argsort(stable=True)[: update.batch_size].sort().values
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,36 +110,39 @@ class LLG:
     images: Tensor | None
 
     def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
-        scores = idlg_scores(update.gradients) / update.local.steps
+        model = _needed(model, "llg()")
+        view = LastLayer.of(update, model, scaled=True)
+        scores = view.scores() / view.steps
         size, classes = update.batch_size, len(scores)
         present = (scores < 0).nonzero().flatten()
         present = present[scores[present].argsort(stable=True)][:size]
         if self.images is None:
             impact, offset = scores[scores < 0].sum() / size * (1 + 1 / classes), torch.zeros_like(scores)
         else:
-            impact, offset = self.probe(update, _needed(model, "llg(images)"))
+            impact, offset = self.probe(update, model)
         scores = scores - offset
         scores[present] -= impact
         labels = present.tolist()
         while len(labels) < size:
             labels.append(int(scores.argmin()))
             scores[labels[-1]] -= impact
-        return torch.tensor(sorted(labels))
+        return torch.tensor(sorted(labels), device="cpu")
 
     def probe(self, update: Update, model: nn.Module) -> tuple[Tensor, Tensor]:
         """The impact of one label, and each class's row sum (K,) where it has none, on the attacker's own images."""
         assert self.images is not None
-        forward, parameters = as_function(model, mode=update.mode)
+        forward, parameters = as_function(in_single(model), mode=update.mode)
         images = self.images.to(next(iter(parameters.values())))
-        rows, classes = [], len(idlg_scores(update.gradients))
-        for label in range(classes):
-            targets = as_targets(torch.full((len(images),), label), classes).to(images)
-            given = local_update(forward, parameters, images, targets, loss=update.loss, local=LocalTraining())
-            rows.append(idlg_scores(given))
+        head, rows = find_head(model, update.image_shape), []
+        for label in range(head.classes):
+            chosen = torch.full((len(images),), label, device=images.device)
+            targets = as_targets(chosen, head.logits, dtype=images.dtype)
+            given = local_update(forward, parameters, images, targets, loss=update.loss, local=PLAIN)
+            rows.append(LastLayer.seen(replace(update, gradients=given, batch_size=len(images)), head).scores())
         sums = torch.stack(rows)  # (label of all images, class)
         own = sums.diagonal()
-        impact = own.mean() / update.batch_size * (1 + 1 / classes)
-        return impact, (sums.sum(dim=0) - own) / (classes - 1)
+        impact = own.mean() / update.batch_size * (1 + 1 / head.classes)
+        return impact, (sums.sum(dim=0) - own) / (head.classes - 1)
 
 
 @dataclass(frozen=True)
@@ -124,12 +154,16 @@ class Counts:
 
     def estimate(self, update: Update, model: nn.Module) -> Tensor:
         """How often each class occurs (K,), as real numbers that sum to B."""
-        _, bias = last_layer(update.gradients)
-        features = mean_features(update.gradients)
-        parameters = dict(model.named_parameters())
-        names = last_layer_names(update.gradients)
-        logits = parameters[names[0]].detach().to(features) @ features + parameters[names[1]].detach().to(features)
-        return update.batch_size * (logits.softmax(dim=0) - bias / update.local.steps)
+        if update.local.clip is not None and update.batch_size > 1:
+            raise ValueError(
+                "counts() needs every sample to count alike, and this client clips the gradient of each sample. Use "
+                "known() where the threat model gives the labels."
+            )
+        view = LastLayer.of(update, model, scaled=True)
+        assert view.form is not None
+        smoothing = view.form.smoothing
+        targets = view.predicted(model) - view.bias / view.errors_per_sample()  # the mean of the smoothed labels
+        return update.batch_size * (targets - smoothing / view.head.classes) / (1 - smoothing)
 
 
 @dataclass(frozen=True)
@@ -137,7 +171,7 @@ class RLG:
     """The set of labels: class c occurs if some mix of the gradient's columns is negative for c alone."""
 
     def restore(self, update: Update, model: nn.Module | None = None) -> Tensor:
-        found = rlg_classes(update)
+        found = rlg_classes(update, _needed(model, "rlg()"))
         if len(found) != update.batch_size:
             raise ValueError(
                 f"rlg() found the set {found.tolist()} for {update.batch_size} samples, so labels are repeated or were "
@@ -159,8 +193,13 @@ def joint() -> Labels:
 def idlg() -> Labels:
     """Read the label of a single sample off the last layer's gradient.
 
-    For cross-entropy, row c of that gradient is ``(p_c - y_c) h`` with ``h`` the features: its sum is negative for
-    the true class alone, as long as the features sum to something positive (sigmoid and ReLU do so, tanh need not).
+    For cross-entropy, row c of that gradient is ``(p_c - y_c) h`` with ``h`` the features, and entry c of the bias
+    gradient is ``p_c - y_c``, negative for the true class alone. The paper takes the sums of the rows, which have the
+    same signs as long as the features sum to something positive (sigmoid and ReLU do so, tanh need not). This rule
+    takes the bias gradient where it is shared; without one the row sums where features are not negative, and otherwise
+    the longest row, for the errors of all other classes add up to that of the label. For another loss, with smoothed
+    labels for instance, it tries every label on the logits that the gradient gives away. Raises ValueError where none
+    of this tells the label, or the gradient is zero.
 
     Source: iDLG, Zhao et al. (2020). Taught in: foundations/first_leak.
     """
@@ -170,8 +209,8 @@ def idlg() -> Labels:
 def column_minimum() -> Labels:
     """Take the B classes whose row of the last layer's weight gradient has the smallest minimum.
 
-    Assumes features that are not negative, and that no label occurs twice. Raises ValueError for more samples than
-    classes.
+    Assumes that no label occurs twice, and features that are not negative; where they can be, it takes the smallest
+    entries of the bias gradient instead. Raises ValueError for more samples than classes.
 
     Source: GradInversion, Yin et al. (2021). Taught in: iteration/labels.
     """
@@ -183,7 +222,8 @@ def llg(images: Tensor | None = None) -> Labels:
 
     Each label found raises its row by the *impact* of one label. Without ``images`` the impact is estimated from the
     shared gradient alone (LLG). With ``images`` (N, C, H, W), noise or the attacker's own data, impact and offset are
-    measured by pushing them through the model (LLG* and LLG+); then ``restore`` needs the model.
+    measured by pushing them through the model (LLG* and LLG+). Row sums say nothing where features can be negative;
+    the bias gradient then takes their place, and without one a ValueError is raised.
 
     Source: Wainakh et al. (2022), and the authors' public code. Taught in: iteration/labels.
     """
@@ -195,7 +235,8 @@ def counts() -> Labels:
 
     Every row of the weight gradient is about the bias gradient times the features, which gives mean features by least
     squares; the last layer turns them into p. Right as long as the features of the batch are alike, as in an untrained
-    network. Needs the model and a last layer with bias.
+    network. The scale of the loss, local steps, momentum and weight decay are allowed for. Needs the model and a last
+    layer with bias. Raises ValueError for a loss whose errors are not ``p - y``, for Adam, and for clipped samples.
 
     Source: the idea of iLRG, Ma et al. (2023), in a simpler form of ours. Taught in: iteration/labels.
     """
@@ -210,7 +251,7 @@ def rlg() -> Labels:
     return RLG()
 
 
-def rlg_classes(update: Update) -> Tensor:
+def rlg_classes(update: Update, model: nn.Module) -> Tensor:
     """The set of classes (sorted, int64) that occur in the batch, as far as linear programming can tell.
 
     With ``S`` the rank of the weight gradient (K, d), its column space is spanned by the samples' ``p - y``. Class c
@@ -219,9 +260,10 @@ def rlg_classes(update: Update) -> Tensor:
 
     Source: Dang et al. (2021), section 3. Taught in: iteration/labels.
     """
-    weight, _ = last_layer(update.gradients, needs_bias=False)
+    weight = LastLayer.of(update, model, scaled=True).weight
+    precise = 1e-9 if weight.dtype == torch.float64 else 1e-5  # what rounding leaves of a singular value that is zero
     columns, values, _ = torch.linalg.svd(weight.double(), full_matrices=False)
-    space = columns[:, values > 1e-9 * values[0]].cpu().numpy()
+    space = columns[:, values > precise * values[0]].cpu().numpy()
     classes, rank = space.shape
     # One program for all classes, which share nothing: for class c find r with (space r)_c <= -1 and
     # (space r)_other >= 0, or pay 1. As linprog takes it, A x <= b with x = (r of every class, payment of every class).
@@ -235,60 +277,20 @@ def rlg_classes(update: Update) -> Tensor:
         bounds=[(None, None)] * (classes * rank) + [(0, None)] * classes,
         method="highs",
     )
-    return torch.tensor(np.flatnonzero(solved.x[classes * rank :] < 0.5), dtype=torch.int64)
+    return torch.from_numpy(np.flatnonzero(solved.x[classes * rank :] < 0.5)).long()
 
 
 def labels_of(counted: Tensor, size: int) -> Tensor:
     """``size`` labels (sorted) from real-valued counts (K,): whole parts first, then the largest remainders."""
-    counted = counted.clamp(min=0)
+    counted = counted.cpu().clamp(min=0)
     counted = counted * (size / counted.sum())
     whole = counted.floor().long()
     rest = size - int(whole.sum())
     whole[(counted - whole).argsort(descending=True, stable=True)[:rest]] += 1
-    return torch.repeat_interleave(torch.arange(len(whole)), whole.cpu())
-
-
-def last_layer_names(gradients: Gradients) -> tuple[str, str]:
-    """Names of the last layer's weight and bias. The last layer is the last parameter with two dimensions."""
-    matrices = [name for name, value in gradients.items() if value.ndim == 2]
-    if not matrices:
-        raise ValueError("label restoration needs a fully connected last layer; no shared gradient has two dimensions.")
-    return matrices[-1], matrices[-1].removesuffix("weight") + "bias"
-
-
-def last_layer(gradients: Gradients, *, needs_bias: bool = True) -> tuple[Tensor, Tensor]:
-    """The last layer's weight gradient (K, d) and bias gradient (K,); the latter is empty where there is none.
-
-    Raises ValueError where the layer, or the bias if it is needed, is missing.
-    """
-    weight, bias = last_layer_names(gradients)
-    if bias not in gradients and needs_bias:
-        raise ValueError(
-            f"the bias gradient of the last layer is needed, and {bias!r} is not shared. llg() does without."
-        )
-    return gradients[weight], gradients.get(bias, gradients[weight].new_zeros(0))
-
-
-def mean_features(gradients: Gradients) -> Tensor:
-    """What entered the last layer, (d,): exactly for one sample, roughly the mean of a batch of similar features.
-
-    Every row of the weight gradient is about the bias gradient's entry times the features; this is the least-squares
-    solution. Safe under ``torch.func.vmap``. Raises ValueError where the last layer has no bias.
-    """
-    weight, bias = last_layer(gradients)
-    return bias @ weight / bias.square().sum()
+    return torch.repeat_interleave(torch.arange(len(whole), device="cpu"), whole)
 
 
 def _needed(model: nn.Module | None, name: str) -> nn.Module:
     if model is None:
         raise ValueError(f"{name} looks at the model too: call restore(update, model).")
     return model
-
-
-def idlg_scores(gradients: Gradients) -> Tensor:
-    """For each class (K,), the sum over its row of the last layer's weight gradient.
-
-    The last layer is the last parameter with two dimensions. Raises ValueError if there is none.
-    """
-    weight, _ = last_layer(gradients, needs_bias=False)
-    return weight.sum(dim=1)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gilib.federated import Mode, working_copy
+from gilib.chain import last_linear
+from gilib.federated import Head, Mode, working_copy
 
 
 def layer_inputs(module: nn.Module, names: Sequence[str]) -> Callable[[Tensor], list[Tensor]]:
@@ -36,13 +37,17 @@ def layer_inputs(module: nn.Module, names: Sequence[str]) -> Callable[[Tensor], 
     return inputs_of
 
 
-def last_layer_input(model: nn.Module, *, mode: Mode) -> Callable[[Tensor], Tensor] | None:
+def last_layer_input(model: nn.Module, *, mode: Mode, head: Head | None = None) -> Callable[[Tensor], Tensor] | None:
     """A function from images (B, C, H, W) to what enters the last fully connected layer, (B, d).
 
-    None for a model without a fully connected layer. The model is copied.
+    That is the layer of ``head``, where it is known, and otherwise the one that the model's graph ends in. None for a
+    model without. The model is copied.
     """
-    names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    if not names:
+    try:
+        name = (head.weight or "").rpartition(".")[0] if head is not None else last_linear(model)
+    except ValueError:
         return None
-    inputs = layer_inputs(working_copy(model, mode=mode), names[-1:])
+    if not isinstance(dict(model.named_modules()).get(name), nn.Linear):
+        return None
+    inputs = layer_inputs(working_copy(model, mode=mode), [name])
     return lambda images: inputs(images)[0]

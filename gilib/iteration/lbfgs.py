@@ -23,6 +23,11 @@ class LBFGS:
     history: int = 100
     trials: int = 25
 
+    @property
+    def copies(self) -> int:
+        """How many copies of a candidate it keeps: the steps and the changes."""
+        return 2 * self.history
+
     def begin(self, candidates: Tensor, iterations: int) -> Stepper:
         return LBFGSStepper(self, candidates)
 

@@ -5,18 +5,28 @@ where labels are optimized too, and by the draws of random layers where these ar
 """
 
 import math
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from gilib.draws import random_layers
-from gilib.federated import Forward, Gradients, Update, as_function, as_targets, checked_logits, local_update
+from gilib.federated import (
+    Forward,
+    GradientOf,
+    Gradients,
+    Update,
+    as_function,
+    as_targets,
+    checked_logits,
+    classes_of,
+    find_head,
+    in_single,
+    local_update,
+    probabilities,
+)
 from gilib.iteration.hidden import HiddenDraws, expected
 from gilib.iteration.labels import Labels
 from gilib.iteration.layers import last_layer_input
@@ -25,16 +35,17 @@ from gilib.iteration.priors import Prior, ServerView
 from gilib.iteration.representation import Representation, pixels, vector_size
 from gilib.iteration.statistics import batch_norm_inputs, running_statistics, shared_statistics
 
-Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
+Objective = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
 class Problem:
     """What the attack works on: the model as a function, and the shared gradients and targets, one row a candidate.
 
-    A row is a victim and a restart: row ``v * restarts + r``. ``targets`` is None where labels are optimized,
-    ``statistics`` where no batch-norm statistics are shared. ``size`` of a candidate's numbers stand for its images.
-    ``draws`` are the attacker's guesses of what random layers drew, ``searched`` the shapes of those that are searched.
+    A row is a victim and a restart: row ``v * restarts + r``. The model is in float32 where the client's has half the
+    precision. ``targets`` is None where labels are optimized, ``statistics`` where no batch-norm statistics are shared.
+    ``size`` of a candidate's numbers stand for its images. ``draws`` are the attacker's guesses of what random layers
+    drew, ``searched`` the shapes of those that are searched.
     """
 
     forward: Forward
@@ -64,20 +75,21 @@ class Problem:
         draws: HiddenDraws | None = None,
     ) -> "Problem":
         """Stack the updates of all victims, one row a restart."""
+        model = in_single(model)
         forward, parameters = as_function(model, mode=updates[0].mode)
         reference = next(iter(parameters.values()))
         with torch.no_grad():
             blank = reference.new_zeros(updates[0].batch_size, *updates[0].image_shape)
             logits = checked_logits(forward, parameters, blank)
         gradients = {
-            name: torch.stack([update.gradients[name] for update in updates])
-            .to(reference)
-            .repeat_interleave(restarts, 0)
+            name: torch.stack(
+                [update.gradients[name].to(reference) / update.weight for update in updates]
+            ).repeat_interleave(restarts, 0)
             for name in parameters
         }
         restored = [labels.restore(update, model) for update in updates]
-        fixed = [as_targets(found, logits.shape[-1]) for found in restored if found is not None]
-        targets = torch.stack(fixed).to(reference).repeat_interleave(restarts, 0) if fixed else None
+        fixed = [as_targets(found, logits.shape[-1]).to(reference) for found in restored if found is not None]
+        targets = torch.stack(fixed).repeat_interleave(restarts, 0) if fixed else None
         statistics = shared_statistics(model, updates, restarts=restarts) if with_statistics else None
         representation = pixels() if representation is None else representation
         size = vector_size(representation, tuple(blank.shape))
@@ -129,11 +141,18 @@ class Problem:
         return self.representation.images(candidate[: self.size], self.image_shape)
 
     def soft_labels(self, candidate: Tensor, targets: Tensor) -> Tensor:
-        """The targets (B, K) of one candidate: the fixed ones, or the softmax of its own logits."""
+        """The targets (B, K) of one candidate: the fixed ones, or the probabilities of its own logits."""
         if self.targets is not None:
             return targets
         logits = candidate[self.size : self.size + math.prod(self.logit_shape)]
-        return logits.reshape(self.logit_shape).softmax(dim=-1)
+        return probabilities(logits.reshape(self.logit_shape))
+
+    def labels(self, candidate: Tensor, targets: Tensor) -> Tensor:
+        """The labels (B,) of one candidate; its targets (B, K) where these are no probabilities of classes."""
+        found = self.soft_labels(candidate, targets)
+        rows = torch.cat([1 - found, found], dim=-1) if self.classes == 1 else found
+        likely = bool((rows > -1e-4).all() and ((rows.sum(dim=-1) - 1).abs() < 1e-4).all())
+        return classes_of(found) if likely else found
 
     def drawn(self, candidate: Tensor, guessed: dict[str, Tensor]) -> dict[str, Tensor]:
         """The draws of one candidate's random layers: those it searches, or the attacker's guess."""
@@ -143,33 +162,46 @@ class Problem:
             found[name], position = layers[name].relax(numbers.reshape(shape)), position + math.prod(shape)
         return found or guessed
 
+    @property
+    def known(self) -> tuple[Gradients, Tensor, list[tuple[Tensor, Tensor]], dict[str, Tensor]]:
+        """What the server has about each row: gradients, targets, batch statistics, guessed draws."""
+        targets = self.reference.new_zeros(self.rows, 0) if self.targets is None else self.targets
+        return self.gradients, targets, self.statistics or [], self.draws
 
-def evaluator(
-    problem: Problem, *, matching: Matching, priors: Sequence[Prior], compiled: bool = False, slopes: bool = True
-) -> Evaluate:
-    """A function from a stack of candidates (N, D) to their objectives (N,) and gradients (N, D).
+    def update_of(self, candidate: Tensor, targets: Tensor, guessed: dict[str, Tensor], by: GradientOf) -> Gradients:
+        """The gradients that a client with this candidate's images and labels would share."""
+        images, soft = self.images(candidate), self.soft_labels(candidate, targets)
+        return self.simulate(self.with_draws(candidate, guessed), images, soft, by)
 
-    With ``slopes=False``, for an optimizer that needs none, the gradients are zeros and cost nothing.
+    def simulate(self, forward: Forward, images: Tensor, targets: Tensor, by: GradientOf) -> Gradients:
+        """The agreed local training on images (B, C, H, W) and targets (B, K)."""
+        agreed: dict[str, Any] = {"loss": self.update.loss, "local": self.update.local}
+        return local_update(forward, self.parameters, images, targets, gradient_of=by, **agreed)
+
+    def with_draws(self, candidate: Tensor, guessed: dict[str, Tensor]) -> Forward:
+        """The model as a function, with the draws of one candidate."""
+        draws = self.drawn(candidate, guessed)
+        return lambda current, images: self.forward({**draws, **current}, images)
+
+
+def objective_of(problem: Problem, *, matching: Matching, priors: Sequence[Prior], by: GradientOf) -> Objective:
+    """The objective of one row, as a function of its candidate (D,) and of what is known about it.
+
+    ``by`` says how the client's gradient is computed, so that the objective can be mapped or taped.
     """
-    measured = batch_norm_inputs(problem.model)
-    running = running_statistics(problem.model)
-    features = last_layer_input(problem.model, mode=problem.update.mode)
+    measured, running = batch_norm_inputs(problem.model), running_statistics(problem.model)
+    wanted = any(getattr(prior, "needs_features", False) for prior in priors)
+    head = find_head(problem.model, problem.update.image_shape) if wanted else None
+    features = last_layer_input(problem.model, mode=problem.update.mode, head=head) if wanted else None
 
     def objective(
-        candidate: Tensor,
-        shared: Gradients,
-        targets: Tensor,
-        statistics: list[tuple[Tensor, Tensor]],
-        guessed: dict[str, Tensor],
+        candidate: Tensor, shared: Gradients, targets: Tensor, statistics: Any, guessed: dict[str, Tensor]
     ) -> Tensor:
-        images, targets = problem.images(candidate), problem.soft_labels(candidate, targets)
-        update, draws = problem.update, problem.drawn(candidate, guessed)
-
-        def forward(current: Gradients, images: Tensor) -> Tensor:
-            return problem.forward({**draws, **current}, images)
-
-        guess = local_update(forward, problem.parameters, images, targets, loss=update.loss, local=update.local)
-        value = matching(guess, shared)
+        value = matching(problem.update_of(candidate, targets, guessed, by), shared)
+        if not priors:
+            return value
+        images, soft = problem.images(candidate), problem.soft_labels(candidate, targets)
+        forward = problem.with_draws(candidate, guessed)
         view = ServerView(
             lambda images: forward(problem.parameters, images),
             measured,
@@ -177,39 +209,10 @@ def evaluator(
             None if problem.statistics is None else statistics,
             features,
             shared,
+            head,
         )
         for prior in priors:
-            value = value + prior(images, targets, view)
+            value = value + prior(images, soft, view)
         return value
 
-    def flat(candidate: Tensor, *known: Any) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(candidate), objective(candidate, *known)
-
-    stacked = torch.func.vmap(torch.func.grad_and_value(objective) if slopes else flat)
-    targets = problem.reference.new_zeros(problem.rows, 0) if problem.targets is None else problem.targets
-    known = (problem.gradients, targets, problem.statistics or [], problem.draws)
-    if compiled:
-        stacked = _compile(stacked, problem, known)
-
-    def evaluate(candidates: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            gradients, losses = stacked(candidates, *known)
-        return losses, gradients
-
-    return evaluate
-
-
-def _compile(
-    stacked: Callable[..., tuple[Tensor, Tensor]], problem: Problem, known: tuple[object, ...]
-) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Trace the stacked step into one graph and give it to ``torch.compile``."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None and shutil.which("clang++") is None:
-        raise RuntimeError(
-            f"compiled=True needs a C++ compiler, and neither {compiler!r} nor 'clang++' is on the PATH. "
-            "Install one (Debian: apt install g++), or leave compiled=False."
-        )
-    example = problem.reference.new_full((problem.rows, problem.length), 0.5)
-    graph = make_fx(stacked)(example, *known)
-    compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(graph)
-    return compiled
+    return objective

@@ -12,8 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gilib.federated import Gradients
-from gilib.iteration.labels import mean_features
+from gilib.federated import Gradients, Head
 from gilib.iteration.statistics import Statistics
 
 
@@ -24,7 +23,8 @@ class ServerView:
     ``logits(images)`` is the model (B, K). ``statistics(images)`` are mean and variance (C,) of what enters each
     batch-norm layer. ``running`` are the statistics that the model carries; ``shared`` those of the victim's batch,
     None where the threat model does not share batch-norm buffers. ``features(images)`` (B, d) are what enters the last
-    fully connected layer (None for a model without one), ``gradients`` the victim's shared gradients.
+    fully connected layer and ``head`` says which that is (both None for a model without one), ``gradients`` the
+    victim's shared gradients.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -33,12 +33,14 @@ class ServerView:
     shared: Statistics | None
     features: Callable[[Tensor], Tensor] | None = None
     gradients: Gradients = field(default_factory=dict)
+    head: Head | None = None
 
 
 class Prior(Protocol):
     """A penalty on a candidate, weight included.
 
     One that compares with batch-norm statistics that the victim shares says so: ``needs_shared_statistics`` is true.
+    One that compares features says ``needs_features``.
     """
 
     def __call__(self, images: Tensor, targets: Tensor, view: ServerView) -> Tensor: ...
@@ -51,9 +53,10 @@ class TotalVariation:
     weight: float
 
     def __call__(self, images: Tensor, targets: Tensor | None = None, view: ServerView | None = None) -> Tensor:
-        vertical = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
-        horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs().mean()
-        return self.weight * (vertical + horizontal)
+        vertical = images[..., 1:, :] - images[..., :-1, :]
+        horizontal = images[..., :, 1:] - images[..., :, :-1]
+        ways = [way.abs().mean() for way in (vertical, horizontal) if way.numel()]  # one row has no vertical neighbours
+        return self.weight * sum(ways, images.new_zeros(()))
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,18 @@ class FeatureFit:
 
     weight: float
 
+    @property
+    def needs_features(self) -> bool:
+        """It compares what enters the last layer."""
+        return True
+
     def __call__(self, images: Tensor, targets: Tensor, view: ServerView) -> Tensor:
-        if view.features is None or len(images) != 1:
+        if view.features is None or view.head is None or len(images) != 1:
             raise ValueError(
                 f"feature_fit() needs a fully connected last layer and one sample in an update; this one has "
                 f"{len(images)}. A batch shares only a mixture of its features."
             )
-        known = mean_features(view.gradients)
+        known = view.head.features(view.gradients)
         return self.weight * (view.features(images)[0] - known).square().sum() / known.square().sum()
 
 
@@ -124,7 +132,8 @@ class BatchStatistics:
 def total_variation(weight: float) -> Prior:
     """Prefer images whose neighbouring pixels are alike (anisotropic total variation, a mean over pixels).
 
-    Adds ``weight * (mean |x[i+1, j] - x[i, j]| + mean |x[i, j+1] - x[i, j]|)``. Implementations differ in whether they
+    Adds ``weight * (mean |x[i+1, j] - x[i, j]| + mean |x[i, j+1] - x[i, j]|)``; a direction in which the image is one
+    pixel long has no neighbours and adds nothing. Implementations differ in whether they
     sum or average over pixels, so weights do not carry over from one to another.
 
     Source: Geiping et al. (2020), eq. 4. Taught in: iteration/priors.

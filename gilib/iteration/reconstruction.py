@@ -1,15 +1,12 @@
 """What an attack returns, and the record that the search keeps on the way there."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from gilib.iteration.ingredients import Ingredients
 from gilib.iteration.objective import Problem
-
-if TYPE_CHECKING:
-    from gilib.iteration.attack import IterationAttack
 
 
 @dataclass(frozen=True)
@@ -17,7 +14,8 @@ class Reconstruction:
     """One victim's recovered batch.
 
     ``images`` (B, C, H, W) is the candidate with the lowest objective, clamped to [0, 1] as every image is; ``labels``
-    (B,) int64; ``losses`` (iterations,) is the objective of the restart that was chosen, at every evaluation.
+    (B,) int64, or the known targets (B, K) where these are no probabilities; ``losses`` (iterations,) is the objective
+    of the restart that was chosen, at every evaluation, NaN or infinite where a start diverged.
     ``snapshots`` (S, B, C, H, W) are that restart's best images so far after ``snapshot_iterations`` (S,) evaluations.
     ``candidate`` (D,) is the vector that represents the images, from which another attack can go on. ``restart`` is
     the chosen restart, ``diverged`` how many starts of this victim had to be replaced because their search could not go
@@ -34,7 +32,7 @@ class Reconstruction:
     restart: int
     diverged: int
     interrupted: bool
-    attack: "IterationAttack"
+    attack: Ingredients
     seed: int
 
 
@@ -63,7 +61,7 @@ class Search:
             losses=candidates.new_full((iterations, rows), torch.nan),
             snapshots=candidates.new_zeros(snapshots, *candidates.shape),
             snapshot_iterations=spaced(iterations, snapshots),
-            replaced=torch.zeros(rows, dtype=torch.int64),
+            replaced=torch.zeros(rows, dtype=torch.int64, device="cpu"),
         )
 
     def record(self, iteration: int, losses: Tensor) -> None:
@@ -75,7 +73,7 @@ class Search:
         self.done = iteration + 1
         self.snapshots[self.snapshot_iterations == self.done] = self.best
 
-    def result(self, problem: Problem, victim: int, *, attack: "IterationAttack", seed: int) -> Reconstruction:
+    def result(self, problem: Problem, victim: int, *, attack: Ingredients, seed: int) -> Reconstruction:
         """The best restart of one victim. Raises RuntimeError if none ever had a finite objective."""
         rows = slice(victim * problem.restarts, (victim + 1) * problem.restarts)
         restart = int(self.best_losses[rows].argmin())
@@ -90,7 +88,7 @@ class Search:
         taken = [problem.images(vector) for vector in self.snapshots[reached, row]]
         return Reconstruction(
             images=problem.images(self.best[row]).clamp(0, 1),
-            labels=problem.soft_labels(self.best[row], targets).argmax(dim=-1),
+            labels=problem.labels(self.best[row], targets),
             losses=self.losses[: self.done, row].clone(),
             snapshots=torch.stack(taken).clamp(0, 1) if taken else self.best.new_zeros(0, *problem.image_shape),
             snapshot_iterations=self.snapshot_iterations[reached],
@@ -106,6 +104,6 @@ class Search:
 def spaced(iterations: int, count: int) -> Tensor:
     """``count`` iterations from 1 to ``iterations``, closer together at the start, where images change most."""
     if count < 2:
-        return torch.full((count,), iterations, dtype=torch.int64)
-    fractions = torch.linspace(0, 1, count, dtype=torch.float64)
+        return torch.full((count,), iterations, dtype=torch.int64, device="cpu")
+    fractions = torch.linspace(0, 1, count, dtype=torch.float64, device="cpu")
     return (1 + (iterations - 1) * fractions.square()).round().to(torch.int64)

@@ -30,7 +30,9 @@ class Representation(Protocol):
 
 def vector_size(representation: Representation, shape: tuple[int, ...]) -> int:
     """How many numbers stand for images of shape (B, C, H, W)."""
-    return len(representation.start(torch.zeros(shape, dtype=torch.float64), torch.Generator()))
+    return len(
+        representation.start(torch.zeros(shape, dtype=torch.float64, device="cpu"), torch.Generator(device="cpu"))
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Latent:
     size: int
 
     def start(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.randn(len(images) * self.size, generator=generator, dtype=torch.float64)
+        return torch.randn(len(images) * self.size, generator=generator, dtype=torch.float64, device="cpu")
 
     def resume(self, vector: Tensor) -> Tensor:
         return vector
@@ -72,7 +74,7 @@ class Weights:
     size: int
 
     def start(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return self.resume(torch.randn(len(images) * self.size, generator=generator, dtype=torch.float64))
+        return self.resume(torch.randn(len(images) * self.size, generator=generator, dtype=torch.float64, device="cpu"))
 
     def resume(self, vector: Tensor) -> Tensor:
         return torch.cat([vector, nn.utils.parameters_to_vector(self.generator.parameters()).detach().to(vector)])

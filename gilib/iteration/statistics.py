@@ -1,12 +1,11 @@
 """Batch-norm statistics: what the model carries, what a candidate causes, and what shared buffers give away."""
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gilib.federated import Update, use_batch_statistics
+from gilib.federated import Update, copied, use_batch_statistics
 from gilib.iteration.layers import layer_inputs
 
 Statistics = list[tuple[Tensor, Tensor]]
@@ -19,7 +18,7 @@ def batch_norm_inputs(model: nn.Module) -> Callable[[Tensor], Statistics]:
     eval mode: nothing is drawn.
     """
     names = [name for name, _ in _norms(model)]
-    module = copy.deepcopy(model).eval()
+    module = copied(model).eval()
     use_batch_statistics(module)
     inputs = layer_inputs(module, names)
 
@@ -51,6 +50,12 @@ def shared_statistics(model: nn.Module, updates: Sequence[Update], *, restarts: 
     """
     if any(update.buffers is None or update.mode != "train" for update in updates):
         return None
+    steps = max(update.local.count(update.batch_size) for update in updates)
+    if steps > 1:
+        raise ValueError(
+            f"the statistics of the victim's batch cannot be read off its buffers after {steps} local steps, each of "
+            "which moved them. Use batch_statistics(shared=False)."
+        )
     found = []
     for name, layer in _norms(model):
         if layer.momentum is None or layer.running_mean is None:

@@ -8,8 +8,22 @@ the answer is then a mixture of the samples, which the report says.
 import torch
 from torch import Tensor, nn
 
-from gilib.federated import Update, as_function, checked_logits, cross_entropy, seeded_generator, working_copy
+from gilib.federated import Update, error_scale, find_head
+from gilib.recursion.door import (
+    HALVES,
+    check_linear,
+    check_numbers,
+    check_plain,
+    double_model,
+    on_cpu,
+    rounding_of,
+    shared,
+)
+from gilib.recursion.first_layer import first_to_run
 from gilib.recursion.reconstruction import LayerReport, Reconstruction
+
+AGREEING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 5e-3}
+"""How far two neurons that saw the same sample differ, by the dtype of their gradients."""
 
 __all__ = ["dense_input", "dense_report", "layer_inputs", "lone_inputs", "phong"]
 
@@ -36,7 +50,9 @@ def dense_input(weight: Tensor, bias: Tensor) -> Tensor:
     return unit @ weight / (largest * unit.square().sum())
 
 
-def dense_report(weight: Tensor, bias: Tensor, *, name: str = "", samples: int = 1) -> LayerReport:
+def dense_report(
+    weight: Tensor, bias: Tensor, *, name: str = "", samples: int = 1, rounding: float | None = None
+) -> LayerReport:
     """How far the gradients ``weight`` (out, in) and ``bias`` (out,) of layer ``name`` determine what entered it.
 
     ``r``, the numerical rank of ``[weight | bias]``, counts the inputs that left a trace, and ``s`` is the larger of
@@ -44,13 +60,16 @@ def dense_report(weight: Tensor, bias: Tensor, *, name: str = "", samples: int =
     a span of ``r`` directions among the rows ``[h | 1]``, which is worth ``rank = r (in + 1 - s)`` numbers: all of them
     for one sample, ``s (s - 1)`` too few for a batch of ``s = r``. ``residual`` is that of the one input of
     ``dense_input``, relative to the norm of ``weight``; ``condition`` is that of ``[weight | bias]``, infinite where
-    nothing was shared.
+    nothing was shared. ``rounding`` is the relative error of the gradients, by default that of their dtype.
 
     Taught in: recursion/dense.
     """
+    precision = torch.finfo(weight.dtype).eps if rounding is None else rounding
+    if weight.dtype in HALVES:  # which have no singular value decomposition
+        weight, bias = weight.float(), bias.float()
     wide = torch.cat([weight, bias[:, None]], dim=1)
     values = torch.linalg.svdvals(wide)
-    rank = int((values > max(wide.shape) * torch.finfo(wide.dtype).eps * values[0]).sum())
+    rank = int((values > min(max(wide.shape) * precision, 0.1) * values[0]).sum())
     inputs, traces = weight.shape[1], max(samples, rank)
     left = weight - torch.outer(bias, dense_input(weight, bias))
     norm = weight.norm()
@@ -64,13 +83,15 @@ def dense_report(weight: Tensor, bias: Tensor, *, name: str = "", samples: int =
     )
 
 
-def lone_inputs(weight: Tensor, bias: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+def lone_inputs(weight: Tensor, bias: Tensor, *, tolerance: float | None = None) -> Tensor:
     """The inputs of a batch that at least two neurons saw alone, (found, in), ``found`` being zero or more.
 
     A ReLU neuron that is awake for one sample only gives that sample's input by its own division,
     ``weight[i] / bias[i]``. Two such neurons agree, two mixtures only by accident: no true image is needed to tell
-    them apart. Rows agree if their entries differ by at most ``tolerance`` times the larger row's largest entry; the
-    default suits float64. Takes what ``dense_input`` takes and raises the same ValueError.
+    them apart. Rows agree if their entries differ by at most ``tolerance`` times the larger row's largest entry. By
+    default that follows the dtype of ``weight``: 1e-9 for float64; for float32 1e-4, which the rounding of a gradient
+    or of a difference of weights stays below; 5e-3 for half precision. Takes what ``dense_input`` takes and raises the
+    same ValueError.
 
     Taught in: recursion/dense.
     """
@@ -78,21 +99,24 @@ def lone_inputs(weight: Tensor, bias: Tensor, *, tolerance: float = 1e-9) -> Ten
     awake = bias != 0
     if not awake.any():
         return weight[:0]
-    rows = weight[awake] / bias[awake, None]
+    close = AGREEING.get(weight.dtype, 1e-9) if tolerance is None else tolerance
+    rows = weight[awake].double() / bias[awake, None].double()
     largest = rows.abs().amax(dim=1)
-    same = torch.cdist(rows, rows, p=torch.inf) <= tolerance * torch.maximum(largest[:, None], largest)
+    same = torch.cdist(rows, rows, p=torch.inf) <= close * torch.maximum(largest[:, None], largest)
     first = same.int().argmax(dim=1) == torch.arange(len(rows), device=rows.device)
-    return rows[first & (same.sum(dim=1) > 1)]
+    return rows[first & (same.sum(dim=1) > 1)].to(weight.dtype)
 
 
 def layer_inputs(update: Update) -> dict[str, Tensor]:
     """What entered each fully connected layer with a bias, layer name to (in,), in the order of the model.
 
     Each is ``dense_input`` of that layer's own gradients: no layer needs the others, nor the model. Raises ValueError
-    where the update holds no such layer.
+    where the update holds no such layer, and where it is no sum of gradients (weight decay, Adam).
 
     Source: Geiping et al. (2020). Taught in: recursion/dense.
     """
+    check_numbers(update)
+    check_linear(update)
     found = {}
     for key, weight in update.gradients.items():
         name, _, kind = key.rpartition(".")
@@ -112,37 +136,23 @@ def phong(model: nn.Module, update: Update) -> Reconstruction:
 
     For one sample the image is exact, after several local steps too, because the image stays the same in all of them.
     For a batch ``images`` is (1, C, H, W), one mixture of the whole batch, and ``exact`` is False. The label is the one
-    negative entry of the last bias gradient, or None for a batch, another loss than cross-entropy, or no last bias.
-    ``layers`` reports on the first layer.
+    negative entry of the last bias gradient, or None for a batch, another loss than a multiple of cross-entropy, or no
+    such gradient. ``layers`` reports on the first layer. Computed in float64 on the CPU.
 
-    Raises ValueError for a first layer that is not fully connected, has no bias or does not see the pixels as they are
-    (the message names it), and for an update of another model.
+    Raises ValueError for a first layer that is not fully connected, has no bias, is frozen or does not see the pixels
+    as they are (the message names it), for training with weight decay or Adam, and for an update of another model.
 
     Source: Phong et al. (2018). Taught in: recursion/dense.
     """
-    probe, layers = _layers_in_order(model, update.image_shape)
-    name, layer, seen = layers[0]
+    check_numbers(update)
+    check_linear(update)
+    working = double_model(model)
+    name, layer, seen, probe = first_to_run(working, update.image_shape)
     _check_first(name, layer, seen=seen, probe=probe)
-    weight, bias = _shared(update, name, layer, "weight"), _shared(update, name, layer, "bias")
-    report = dense_report(weight, bias, name=name, samples=update.batch_size)
+    weight, bias = (on_cpu(shared(update, model, f"{name}.{kind}" if name else kind)) for kind in ("weight", "bias"))
+    report = dense_report(weight, bias, name=name, samples=update.batch_size, rounding=rounding_of(update))
     images = dense_input(weight, bias).reshape(1, *update.image_shape)
-    return Reconstruction(images=images, labels=_label(update, layers[-1][0]), layers=(report,))
-
-
-def _layers_in_order(
-    model: nn.Module, image_shape: tuple[int, int, int]
-) -> tuple[Tensor, list[tuple[str, nn.Module, Tensor]]]:
-    """A probe image, and the layers with parameters in the order in which it meets them: name, layer, what entered."""
-    module, (_, parameters) = working_copy(model, mode="eval"), as_function(model)
-    reference = next(iter(parameters.values()))
-    probe = torch.rand(1, *image_shape, generator=seeded_generator(0), dtype=torch.float64).to(reference)
-    found: list[tuple[str, nn.Module, Tensor]] = []
-    for name, part in module.named_modules():
-        if any(True for _ in part.parameters(recurse=False)):
-            part.register_forward_pre_hook(lambda layer, inputs, name=name: found.append((name, layer, inputs[0])))
-    with torch.no_grad():
-        checked_logits(lambda _, images: module(images), parameters, probe)
-    return probe, found
+    return Reconstruction(images=images, labels=_label(working, update), layers=(report,))
 
 
 def _check_first(name: str, layer: nn.Module, *, seen: Tensor, probe: Tensor) -> None:
@@ -152,6 +162,7 @@ def _check_first(name: str, layer: nn.Module, *, seen: Tensor, probe: Tensor) ->
             f"expected a fully connected first layer; layer {name!r} is a {kind}, whose weights the positions of the "
             "image share, so that a division gives a mixture of them. Use rgap, or layer_inputs for later layers."
         )
+    check_plain(name, layer)
     if layer.bias is None:
         raise ValueError(
             f"layer {name!r} has no bias, and its gradient gives the image only up to an unknown factor. "
@@ -164,25 +175,19 @@ def _check_first(name: str, layer: nn.Module, *, seen: Tensor, probe: Tensor) ->
         )
 
 
-def _shared(update: Update, name: str, layer: nn.Module, kind: str) -> Tensor:
-    """The shared gradient of one parameter, or a ValueError if it does not belong to this model."""
-    key = f"{name}.{kind}" if name else kind
-    value, expected = update.gradients.get(key), layer.get_parameter(kind).shape
-    if value is None or value.shape != expected or not value.isfinite().all():
-        got = "none" if value is None else f"{tuple(value.shape)}, finite: {bool(value.isfinite().all())}"
-        raise ValueError(
-            f"expected a finite gradient {key!r} of shape {tuple(expected)} in the update; got {got}. "
-            "Pass the model that the client trained."
-        )
-    return value
-
-
-def _label(update: Update, last: str) -> Tensor | None:
+def _label(working: nn.Module, update: Update) -> Tensor | None:
     """For one sample and cross-entropy the last bias gradient is p - y: negative at the label and nowhere else."""
-    bias = update.gradients.get(f"{last}.bias" if last else "bias")
-    if update.loss is not cross_entropy or update.batch_size != 1 or bias is None or not bias.min() < 0:
+    if update.batch_size != 1:
         return None
-    return bias.argmin().reshape(1)
+    try:
+        head = find_head(working, update.image_shape)
+    except ValueError:  # no layer that makes the logits
+        return None
+    like = next(working.parameters())
+    if not head.has_bias(update.gradients) or error_scale(update.loss, head.logits, samples=1, like=like) is None:
+        return None
+    bias = on_cpu(head.bias_gradient(update.gradients))
+    return bias.argmin().reshape(1) if bool(bias.min() < 0) else None
 
 
 def _check_shapes(weight: Tensor, bias: Tensor) -> None:

@@ -4,17 +4,18 @@ Once the layers above are known, the input x of a convolution or a linear layer 
 gradient of the weight is linear in x, because the gradient of the output is known, and so is the output.
 """
 
-import copy
 import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from gilib.chain import chain
 from gilib.data import Batch
 from gilib.federated import Client, Loss, Mode, checked_logits, cross_entropy, seeded_generator
 from gilib.jacobian import jacobian
-from gilib.recursion.network import leaves
+from gilib.recursion.door import double_model, is_plain, on_cpu
+from gilib.recursion.network import without_log_softmax
 
 Shape = tuple[int, int, int]
 
@@ -31,7 +32,7 @@ class Step:
     """A layer as it ran on one image, and ``behind`` it the entrywise layers that belong to its row.
 
     ``output`` (1, ...) is the layer's own and ``final`` what leaves the last layer behind it. A layer that takes or
-    returns something other than one tensor has empty ones.
+    returns something other than one tensor has empty ones. ``unknown`` says why a whole model is a single step.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Step:
     output: Tensor
     final: Tensor
     behind: list[nn.Module] = field(default_factory=list)
+    unknown: str = ""
 
     @property
     def hides(self) -> bool:
@@ -49,7 +51,7 @@ class Step:
     @property
     def linear(self) -> bool:
         """Whether the output is linear in the input, up to the bias."""
-        return isinstance(self.layer, LINEAR)
+        return isinstance(self.layer, LINEAR) and is_plain(self.layer)
 
     @property
     def parameters(self) -> int:
@@ -59,20 +61,18 @@ class Step:
 
 
 def trace(model: nn.Module, shape: Shape, *, mode: Mode, seed: int) -> tuple[list[Step], Tensor]:
-    """The steps of a sequential network on a random image in [0, 1], in float64, and the logits.
+    """The steps of a network on a random image in [0, 1], in float64, and the logits.
 
     The network is copied. It runs in eval mode, whatever the ``mode``, which only decides what belongs to a row: batch
     normalization with the client's own statistics stands alone. Raises ValueError for images that do not fit.
     """
-    working = copy.deepcopy(model).double().eval()
-    for part in working.modules():
-        if hasattr(part, "inplace"):
-            setattr(part, "inplace", False)  # noqa: B010 - the output of a layer must outlive its activation
-    image = torch.rand(1, *shape, generator=seeded_generator(seed), dtype=torch.float64).requires_grad_()
+    working = double_model(model)
+    image = torch.rand(1, *shape, generator=seeded_generator(seed), dtype=torch.float64, device="cpu").requires_grad_()
     checked_logits(lambda _, images: working(images), {}, image.detach())
     steps: list[Step] = []
     value = image
-    for name, layer in leaves(working):
+    links, unknown = _layers(working, shape)
+    for name, layer in links:
         before, value = value, layer(value)
         if isinstance(layer, UNCHANGED):
             continue
@@ -80,8 +80,16 @@ def trace(model: nn.Module, shape: Shape, *, mode: Mode, seed: int) -> tuple[lis
             steps[-1].behind.append(layer)
             steps[-1].final = value
         else:
-            steps.append(Step(name, layer, _tensor(before), _tensor(value), _tensor(value)))
+            steps.append(Step(name, layer, _tensor(before), _tensor(value), _tensor(value), unknown=unknown))
     return steps, value
+
+
+def _layers(working: nn.Module, shape: Shape) -> tuple[list[tuple[str, nn.Module]], str]:
+    """The chain of layers up to the logits; where there is none, the model as one layer, and why."""
+    try:
+        return without_log_softmax(chain(working, image_shape=shape)), ""
+    except ValueError as error:
+        return [("model", working)], str(error).rstrip(".")
 
 
 def passes(layer: nn.Module, mode: Mode) -> bool:
@@ -118,7 +126,9 @@ def independent_equations(step: Step, gradient: Tensor, *, outputs_known: bool) 
     shared = weight is not None and weight.requires_grad and bool(gradient.any())
     if shared and isinstance(step.layer, nn.Linear) and step.inputs.ndim == 2:
         return unknowns  # a row of the weight gradient is the input, times a number that is known
-    visible = (step.final.flatten() > 0) if step.hides else torch.ones(step.output.numel(), dtype=torch.bool)
+    visible = (
+        (step.final.flatten() > 0) if step.hides else torch.ones(step.output.numel(), dtype=torch.bool, device="cpu")
+    )
     visible = visible & outputs_known
     *weights, outputs = layer_equations(step.layer, step.inputs.shape, gradient if shared else None)
     scaled = [block / block.norm() for block in (*weights, outputs[visible]) if block.any()]
@@ -128,10 +138,13 @@ def independent_equations(step: Step, gradient: Tensor, *, outputs_known: bool) 
 def layer_equations(layer: nn.Module, shape: torch.Size, gradient: Tensor | None) -> list[Tensor]:
     """The blocks of a layer's linear system, each (equations, unknowns), for inputs of ``shape`` (1, ...).
 
-    First that of the weight gradient, if the ``gradient`` of the output is given, last that of the output.
+    First that of the weight gradient, if the ``gradient`` of the output is given, last that of the output. In float64
+    on the CPU, whatever the layer has.
 
     Source: Zhu & Blaschko (2021). Taught in: recursion/rank.
     """
+    layer = double_model(layer)
+    gradient = None if gradient is None else on_cpu(gradient)
     parameters = {name: value.detach() for name, value in layer.named_parameters()}
     if parameters.get("bias") is not None:
         parameters["bias"] = torch.zeros_like(parameters["bias"])
@@ -149,7 +162,7 @@ def layer_equations(layer: nn.Module, shape: torch.Size, gradient: Tensor | None
         pull = torch.func.vjp(lambda weight: output(weight, x), parameters["weight"])[1]
         return pull(gradient)[0].flatten(), forward
 
-    units = torch.eye(math.prod(shape), dtype=torch.float64)
+    units = torch.eye(math.prod(shape), dtype=torch.float64, device="cpu")
     columns = torch.func.vmap(column, chunk_size=256)(units)
     return [block.T for block in columns]
 
@@ -190,11 +203,11 @@ def jacobian_rank(
     Taught in: recursion/rank (and, by hand, in iteration/training).
     """
     if image is None:
-        image = torch.rand(shape, generator=seeded_generator(seed), dtype=torch.float64)
+        image = torch.rand(shape, generator=seeded_generator(seed), dtype=torch.float64, device="cpu")
     if tuple(image.shape) != tuple(shape):
         raise ValueError(f"expected an image of shape {tuple(shape)}, got {tuple(image.shape)}.")
-    client = Client(copy.deepcopy(model).double(), loss=loss, mode=mode)
-    _, derivative = jacobian(client, Batch(image[None], torch.tensor([label])))
+    client = Client(double_model(model), loss=loss, mode=mode)
+    _, derivative = jacobian(client, Batch(on_cpu(image)[None], torch.tensor([label], device="cpu")))
     pixels, values = image.numel(), torch.linalg.svdvals(derivative)
     rank = int((values > TOLERANCE * values[0]).sum())
     return JacobianRank(rank, pixels, float(values[0] / values[-1]) if rank == pixels else math.inf)
@@ -205,4 +218,4 @@ def _is_relu(part: nn.Module) -> bool:
 
 
 def _tensor(value: object) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.empty(1, 0)
+    return value if isinstance(value, Tensor) else torch.empty(1, 0, device="cpu")

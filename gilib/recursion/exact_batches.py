@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gilib.federated import Update, cross_entropy, seeded_generator, working_copy
-from gilib.recursion.network import leaves
+from gilib.chain import last_linear
+from gilib.federated import Update, checked_logits, classes_of, error_scale, probabilities, seeded_generator
+from gilib.recursion.door import double_model, is_one_step, is_plain, on_cpu
+from gilib.recursion.first_layer import System, system_of
 from gilib.recursion.reconstruction import LayerReport, Reconstruction
 
 __all__ = ["BatchReport", "spear"]
 
 _CHUNK = 512  # draws that are worked on at once
-_EXACT = 1e-6  # what a true sample may at most leak through neurons that it switches off: rounding, not data
 
 
 @dataclass(frozen=True)
@@ -35,30 +36,6 @@ class BatchReport(LayerReport):
 
 
 @dataclass(frozen=True)
-class _System:
-    """What the server has: the layer, its gradients, and a factorisation ``gradient = left @ right``."""
-
-    name: str
-    weight: Tensor
-    bias: Tensor
-    gradient: Tensor
-    bias_gradient: Tensor
-    left: Tensor
-    right: Tensor
-    noise: float
-
-    @property
-    def rounding(self) -> float:
-        """Entries of ``left`` times a unit vector that are below this are zero up to rounding."""
-        return 1e-9 * float(self.left.norm(dim=0).max())
-
-    @property
-    def tolerance(self) -> float:
-        """Below this they count as zero: rounding, or three standard deviations of whatever noise there is."""
-        return max(self.rounding, 3 * self.noise)
-
-
-@dataclass(frozen=True)
 class _Solution:
     """A candidate for ``Q`` and what follows from it: ``columns`` (m, B) is ``D``, ``inputs`` (B, n) is ``X``."""
 
@@ -68,10 +45,10 @@ class _Solution:
     leaks: Tensor
     backed: Tensor
 
-    def accepted(self, noise: float) -> bool:
-        """Whether no sample leaks more than rounding, or noise of this standard deviation, can explain."""
+    def accepted(self, noise: float, exact: float) -> bool:
+        """Whether no sample leaks more than rounding (``exact``), or noise of this deviation, can explain."""
         allowed = 3 * noise * len(self.columns) ** 0.5 * self.mixing.norm(dim=0) / self.columns.norm(dim=0)
-        return bool((self.backed & (self.leaks <= _EXACT + allowed.clamp(max=0.1))).all())
+        return bool((self.backed & (self.leaks <= exact + allowed.clamp(max=0.1))).all())
 
 
 def spear(
@@ -84,17 +61,19 @@ def spear(
     particular order, one for every independent input (a duplicate appears once). The one layer of the result is a
     `BatchReport`. ``exact`` is True only if every recovered input passes the check: its own ReLU pattern is that of
     its column of ``D``, which has more zeros than a draw forces. Otherwise the images are a guess. ``labels`` are
-    restored after an exact recovery, if the last layer is linear and the update is one step of cross-entropy;
-    otherwise they are None.
+    restored after an exact recovery, if the last layer is linear and the update is one step of cross-entropy (or a
+    multiple of it); otherwise they are None. The first layer is the one that runs first; behind its ReLU the model may
+    branch. Everything is computed in float64 on the CPU; the check allows for the rounding of the update.
 
     Raises ValueError for a model whose first layer is not fully connected, has no bias, or is not followed by ReLU, for
-    a batch larger than the layer, for a gradient that is zero or not finite, and for ``draws`` under 1.
+    a batch larger than the layer, for a gradient that is zero, not finite, in half precision or missing because its
+    parameter is frozen, for training with weight decay or Adam, and for ``draws`` under 1.
 
     Source: Dimitrov et al. (2024); the guided draws and the check are this book's. Taught in: recursion/exact_batches.
     """
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"expected draws as a whole number of at least 1, got {draws!r}.")
-    system = _system(model, update)
+    system = system_of(model, update)
     with torch.no_grad():
         solution, drawn = _search(system, seeded_generator(seed), draws, guided=guided)
         report = _report(system, solution, unknowns=update.batch_size, draws=drawn)
@@ -103,72 +82,27 @@ def spear(
     return Reconstruction(images=images, labels=labels, layers=(report,))
 
 
-def _system(model: nn.Module, update: Update) -> _System:
-    """The equations of the first layer, in float64."""
-    name, layer = _first_layer(model)
-    if not {f"{name}.weight", f"{name}.bias"} <= update.gradients.keys():
-        raise ValueError(f"expected gradients of {name}.weight and {name}.bias, got {sorted(update.gradients)}.")
-    gradient = update.gradients[f"{name}.weight"].detach().double()
-    bias_gradient = update.gradients[f"{name}.bias"].detach().double()
-    if not (gradient.isfinite().all() and bias_gradient.isfinite().all()) or not gradient.any():
-        raise ValueError(f"expected a finite gradient of layer {name!r} that is not zero: there is nothing to recover.")
-    batch = update.batch_size
-    if batch > min(gradient.shape):
-        raise ValueError(
-            f"layer {name!r} maps {gradient.shape[1]} inputs to {gradient.shape[0]} neurons; a batch of {batch} needs "
-            f"at least {batch} of both. Attack a smaller batch or a wider layer."
-        )
-    _, sizes, directions = torch.linalg.svd(gradient, full_matrices=False)
-    rank = int((sizes[:batch] > 1e-10 * sizes[0]).sum())
-    rest = (gradient.shape[0] - batch) * (gradient.shape[1] - batch)
-    noise = float(sizes[batch:].norm()) / max(rest, 1) ** 0.5
-    right = directions[:rank]
-    weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
-    return _System(name, weight, bias, gradient, bias_gradient, gradient @ right.T, right, noise)
-
-
-def _first_layer(model: nn.Module) -> tuple[str, nn.Linear]:
-    """The name of the first layer and the layer, or a ValueError that names what does not fit."""
-    if not isinstance(model, nn.Sequential):
-        raise ValueError(f"expected a torch.nn.Sequential of layers, got {type(model).__name__}.")
-    parts = [part for part in leaves(model) if not isinstance(part[1], nn.Flatten | nn.Identity)]
-    parts += [("nothing", nn.Identity())] * 2
-    (name, first), (after, activation) = parts[:2]
-    if not isinstance(first, nn.Linear):
-        raise ValueError(
-            f"expected a fully connected first layer (Linear), got {name!r} ({type(first).__name__}). A gradient that "
-            "is summed over positions has more than B terms."
-        )
-    if first.bias is None:
-        raise ValueError(f"layer {name!r} has no bias: without its gradient the scale of the samples stays unknown.")
-    if not isinstance(activation, nn.ReLU):
-        raise ValueError(
-            f"expected ReLU after layer {name!r}, got {after!r} ({type(activation).__name__}). Only ReLU leaves exact "
-            "zeros in the gradient, and the zeros are what separates the samples."
-        )
-    return name, first
-
-
-def _search(system: _System, generator: torch.Generator, budget: int, *, guided: bool) -> tuple[_Solution, int]:
+def _search(system: System, generator: torch.Generator, budget: int, *, guided: bool) -> tuple[_Solution, int]:
     """Draw rows until the sparsest directions seen pass the check. Returns the last solution and the draws it took."""
     rank = system.left.shape[1]
     live = (system.left.norm(dim=1) > system.tolerance).nonzero()[:, 0]
-    weights = _preferences(system, live) if guided else torch.ones(len(live), dtype=torch.float64)
-    basis, seen = torch.eye(rank, dtype=torch.float64), torch.zeros(rank, dtype=torch.int64)
+    weights = _preferences(system, live) if guided else torch.ones(len(live), dtype=torch.float64, device="cpu")
+    basis = torch.eye(rank, dtype=torch.float64, device="cpu")
+    seen = torch.zeros(rank, dtype=torch.int64, device="cpu")
     for drawn in range(0, budget, _CHUNK):
         count = min(_CHUNK, budget - drawn)
         rows = live[_draw(weights, count, rank - 1, generator)]
         candidates = torch.cat([basis, _orthogonal(system.left[rows])])
-        when = torch.cat([seen, torch.arange(drawn + 1, drawn + count + 1)])
+        when = torch.cat([seen, torch.arange(drawn + 1, drawn + count + 1, device="cpu")])
         chosen = _sparsest(candidates, system)
         basis, seen = candidates[chosen], when[chosen]
         solution = _solve(basis, system)
-        if solution.accepted(system.noise):
+        if solution.accepted(system.noise, system.exact):
             return solution, int(seen.max())
     return solution, budget
 
 
-def _preferences(system: _System, live: Tensor) -> Tensor:
+def _preferences(system: System, live: Tensor) -> Tensor:
     """The weight of each live row in a draw: large for neurons that switch most samples off.
 
     A row of the gradient over its bias gradient is an affine mixture of the inputs; the median over rows is near their
@@ -181,7 +115,7 @@ def _preferences(system: _System, live: Tensor) -> Tensor:
 
 def _draw(weights: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:
     """``count`` sets (count, size) of different rows, drawn in proportion to ``weights``: each set wins a race."""
-    times = -torch.rand(count, len(weights), generator=generator, dtype=torch.float64).log() / weights
+    times = -torch.rand(count, len(weights), generator=generator, dtype=torch.float64, device="cpu").log() / weights
     return times.topk(size, largest=False).indices
 
 
@@ -193,7 +127,7 @@ def _orthogonal(rows: Tensor) -> Tensor:
     return torch.where(vectors.isfinite().all(dim=1, keepdim=True), vectors, 0)
 
 
-def _sparsest(candidates: Tensor, system: _System) -> Tensor:
+def _sparsest(candidates: Tensor, system: System) -> Tensor:
     """The greedy basis: again and again the candidate with most zeros among those independent of what was chosen."""
     products = system.left @ candidates.T
     zeros = (products.abs() < system.tolerance).sum(dim=0)
@@ -210,7 +144,7 @@ def _sparsest(candidates: Tensor, system: _System) -> Tensor:
     return torch.stack(chosen)
 
 
-def _solve(basis: Tensor, system: _System) -> _Solution:
+def _solve(basis: Tensor, system: System) -> _Solution:
     """Polish the directions on all their zeros, scale them with the bias gradient, and check the inputs that follow."""
     directions = torch.stack([_polished(direction, system) for direction in basis], dim=1)
     unscaled = system.left @ directions
@@ -223,7 +157,7 @@ def _solve(basis: Tensor, system: _System) -> _Solution:
     return _Solution(directions * scales, columns, inputs, leaks, _backed(unscaled, off, system))
 
 
-def _backed(unscaled: Tensor, off: Tensor, system: _System) -> Tensor:
+def _backed(unscaled: Tensor, off: Tensor, system: System) -> Tensor:
     """Which samples (B,) have a zero that the draw did not force, and no zero at a neuron that their input switches on.
 
     Any B - 1 rows can be made zero. On narrow layers such a direction leaks nothing by luck, so one more is asked for.
@@ -235,7 +169,7 @@ def _backed(unscaled: Tensor, off: Tensor, system: _System) -> Tensor:
     return ((zeros >= rank) | (rank == 1)) & ~silent
 
 
-def _polished(direction: Tensor, system: _System) -> Tensor:
+def _polished(direction: Tensor, system: System) -> Tensor:
     """The unit vector most nearly orthogonal to all the rows that this direction sets to zero, not only to B - 1."""
     off = system.left[(system.left @ direction).abs() < system.tolerance]
     if len(off) < len(direction):
@@ -244,7 +178,7 @@ def _polished(direction: Tensor, system: _System) -> Tensor:
     return smallest
 
 
-def _report(system: _System, solution: _Solution, *, unknowns: int, draws: int) -> BatchReport:
+def _report(system: System, solution: _Solution, *, unknowns: int, draws: int) -> BatchReport:
     """Residual: what of the gradient is left when every neuron that a sample switches off is cleared."""
     on = (system.weight @ solution.inputs.T + system.bias[:, None]) > 0
     left_over = system.gradient - (solution.columns * on) @ solution.inputs
@@ -252,7 +186,7 @@ def _report(system: _System, solution: _Solution, *, unknowns: int, draws: int) 
         name=system.name,
         unknowns=unknowns,
         equations=len(system.gradient),
-        rank=int((solution.backed & (solution.leaks <= _EXACT)).sum()),
+        rank=int((solution.backed & (solution.leaks <= system.exact)).sum()),
         residual=float(left_over.norm() / system.gradient.norm()),
         condition=float(torch.linalg.cond(solution.mixing)),
         draws=draws,
@@ -261,11 +195,22 @@ def _report(system: _System, solution: _Solution, *, unknowns: int, draws: int) 
 
 
 def _labels(model: nn.Module, update: Update, images: Tensor) -> Tensor | None:
-    """The labels (B,) of known images: the last layer's gradient gives ``p - y`` by least squares."""
-    *body, (name, last) = leaves(working_copy(model, mode=update.mode).double())
-    if not isinstance(last, nn.Linear) or update.loss is not cross_entropy or update.local.steps > 1:
+    """The labels (B,) of known images: the last layer's gradient gives ``c (p - y)`` by least squares."""
+    working = double_model(model, mode=update.mode)
+    if not is_one_step(update) or update.local.clip is not None:
         return None
-    features = nn.Sequential(*(layer for _, layer in body))(images)
-    gradient = update.gradients[f"{name}.weight"].double()
-    errors = len(images) * torch.linalg.lstsq(features.T, gradient.T).solution
-    return (torch.softmax(last(features), dim=1) - errors).argmax(dim=1)
+    try:
+        name = last_linear(working, image_shape=update.image_shape)
+    except ValueError:
+        return None
+    if not is_plain(working.get_submodule(name)):
+        return None
+    seen: list[Tensor] = []
+    working.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    logits = checked_logits(lambda _, value: working(value), {}, images)
+    gradient = update.gradients.get(f"{name}.weight" if name else "weight")
+    scale = error_scale(update.loss, logits.shape[1], samples=len(images), like=logits)
+    if gradient is None or scale is None or seen[-1].shape[:-1] != logits.shape[:-1]:
+        return None
+    errors = torch.linalg.lstsq(seen[-1].T, on_cpu(gradient).T).solution / (scale * update.weight)
+    return classes_of(probabilities(logits) - errors)

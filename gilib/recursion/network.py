@@ -5,11 +5,14 @@ a number here and no unknown: what is outside the picture is zero and stays so.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+
+from gilib.chain import chain
+from gilib.recursion.door import check_plain, on_cpu
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,24 @@ class LayerShape:
 
 
 def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[LayerShape]:
-    """The linear maps of a sequential network in the order of the forward pass, for images of (C, H, W).
+    """The linear maps of a network in the order of the forward pass, for images of (C, H, W).
 
-    Takes ``nn.Sequential``, nested or not, of convolutions, linear layers, flattening, and LeakyReLU, sigmoid or tanh.
-    Raises ValueError for any other model or layer (ReLU, pooling, batch normalization, a residual block), which it
-    names, and for images that do not fit.
+    Takes any model that is a chain (see ``gilib.chain``) of convolutions, linear layers, changes of shape, and
+    LeakyReLU, sigmoid or tanh; a log-softmax may end it. Everything is in float64 on the CPU. Raises ValueError for any
+    other model or layer (ReLU, pooling, batch normalization, a residual block), which it names, and for images that do
+    not fit.
 
     Source: Zhu & Blaschko (2021). Taught in: recursion/rgap.
     """
     layers: list[LayerShape] = []
-    features = torch.zeros(1, *image_shape, dtype=torch.float64)
-    for name, part in leaves(model):
+    features: tuple[int, ...] = tuple(image_shape)
+    for name, part in without_log_softmax(chain(model, image_shape=image_shape)):
         if isinstance(part, nn.Conv2d | nn.Linear):
             layer = _linear_map(name, part, features)
-            features = torch.zeros(1, *layer.outputs, dtype=torch.float64)
+            features = layer.outputs[:1] if isinstance(part, nn.Linear) else layer.outputs
             layers.append(layer)
-        elif isinstance(part, nn.Flatten | nn.Identity):
-            continue
+        elif isinstance(part, nn.Flatten | nn.Unflatten | nn.Identity):
+            features = _reshaped(name, part, features)
         elif layers and (activation := _activation(part)) is not None:
             layers[-1] = _with_activation(layers[-1], activation)
         else:
@@ -83,22 +87,28 @@ def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer
     return layers
 
 
-def leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers of nested ``nn.Sequential`` in the order they run; a layer that stands twice comes twice."""
-    if not isinstance(module, nn.Sequential):
-        yield name or "model", module
-        return
-    for child, part in module._modules.items():  # named_children would drop the second of two
-        assert part is not None
-        yield from leaves(part, f"{name}.{child}" if name else child)
+def without_log_softmax(links: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """The chain up to its logits: a log-softmax behind them does not change their cross-entropy."""
+    last = links[-1][1] if links else None
+    return links[:-1] if isinstance(last, nn.LogSoftmax) and last.dim in (1, -1) else links
 
 
-def _linear_map(name: str, part: nn.Conv2d | nn.Linear, features: Tensor) -> LayerShape:
-    """Describe a layer that takes ``features`` (1, C, H, W)."""
-    weight = part.weight.detach().double()
+def _reshaped(name: str, part: nn.Module, features: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a change of shape makes of ``features``; no numbers are needed for that."""
+    try:
+        shape = part(torch.empty(1, *features, device="meta")).shape
+    except RuntimeError as error:  # what torch raises where shapes do not fit
+        raise ValueError(f"layer {name!r} ({part}) does not take features of shape {features}.") from error
+    return tuple(shape[1:])
+
+
+def _linear_map(name: str, part: nn.Conv2d | nn.Linear, features: tuple[int, ...]) -> LayerShape:
+    """Describe a layer that takes ``features`` (C, H, W)."""
+    check_plain(name, part)
+    weight = on_cpu(part.weight)
     stride, padding = (1, 1), (0, 0)
     if isinstance(part, nn.Linear):
-        weight, features = weight[:, :, None, None], features.reshape(1, -1, 1, 1)
+        weight, features = weight[:, :, None, None], (math.prod(features), 1, 1)
     elif part.groups != 1 or part.dilation != (1, 1) or part.padding_mode != "zeros" or isinstance(part.padding, str):
         raise ValueError(
             f"layer {name!r} is a convolution with groups, dilation, or padding other than a number of zeros. "
@@ -106,18 +116,23 @@ def _linear_map(name: str, part: nn.Conv2d | nn.Linear, features: Tensor) -> Lay
         )
     else:
         stride, padding = (part.stride[0], part.stride[1]), (part.padding[0], part.padding[1])
-    try:
-        outputs = nn.functional.conv2d(features, weight, stride=stride, padding=padding).shape[1:]
-    except RuntimeError as error:  # what torch raises where shapes do not fit
-        raise ValueError(f"layer {name!r} does not take features of shape {tuple(features.shape[1:])}.") from error
+    if len(features) != 3:
+        raise ValueError(f"layer {name!r} is a convolution and gets features of shape {features}, not (C, H, W).")
+    geometry = zip(features[1:], weight.shape[2:], stride, padding, strict=True)
+    height, width = (max(0, (side + 2 * pad - kernel) // step + 1) for side, kernel, step, pad in geometry)
+    if features[0] != weight.shape[1] or not height * width:
+        raise ValueError(
+            f"layer {name!r} does not take features of shape {features}: it expects {weight.shape[1]} channels or "
+            f"inputs and a picture of at least its kernel, {tuple(weight.shape[2:])}."
+        )
     return LayerShape(
         name=name,
         weight=weight,
-        bias=None if part.bias is None else part.bias.detach().double(),
+        bias=None if part.bias is None else on_cpu(part.bias),
         stride=stride,
         padding=padding,
-        inputs=(features.shape[1], features.shape[2], features.shape[3]),
-        outputs=(outputs[0], outputs[1], outputs[2]),
+        inputs=(features[0], features[1], features[2]),
+        outputs=(len(weight), height, width),
         activation=_IDENTITY,
     )
 

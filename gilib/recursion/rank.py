@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gilib.federated import Mode, seeded_generator
-from gilib.recursion.equations import Shape, Step, independent_equations, padded_zeros, passes, trace
+from gilib.recursion.equations import LINEAR, Shape, Step, independent_equations, padded_zeros, passes, trace
 
 Verdict = Literal["determined", "short", "cannot tell"]
 
@@ -159,7 +159,8 @@ def rank_analysis(
 ) -> RankReport:
     """Compare equations with unknowns, layer by layer, for the gradient of one image of ``shape`` (C, H, W).
 
-    Convolutions, linear layers and average pooling are analysed, together with the activation and the batch norm (eval
+    Takes any model that is a chain of layers (see ``gilib.chain``); one that is not gets a single row. Convolutions,
+    linear layers and average pooling are analysed, together with the activation and the batch norm (eval
     mode) behind them; any other layer gets the verdict ``cannot tell`` and the reason. A row supposes that all layers
     above are solved. ``numerical=True`` adds the rank of each system, at a random image and a random gradient of the
     logits, both drawn with ``seed``; a layer with more than 4096 unknowns keeps its count. A parameter that does not
@@ -171,13 +172,14 @@ def rank_analysis(
     steps, logits = trace(model, shape, mode=mode, seed=seed)
     if not steps:
         raise ValueError("the model has no layer that computes anything, so there is nothing to analyse.")
-    used = [id(step.layer) for step in steps if step.parameters]
-    rows = [_count(step, mode, tied=used.count(id(step.layer)) > 1) for step in steps]
+    used = [id(value) for step in steps for value in step.layer.parameters()]
+    tied = [any(used.count(id(value)) > 1 for value in step.layer.parameters()) for step in steps]
+    rows = [_count(step, mode, tied=more) for step, more in zip(steps, tied, strict=True)]
     # The logits themselves are not shared: only the gradient of the last layer's weight is certain.
     rows[-1] = replace(rows[-1], certain=min(rows[-1].certain, rows[-1].gradient))
     if numerical:
         rows = _with_ranks(rows, steps, logits, seed)
-    starts = [place for place, step in enumerate(steps) if _can_start(step)]
+    starts = [place for place, step in enumerate(steps) if not rows[place].reason and _can_start(step)]
     shared = sum(value.numel() for value in model.parameters() if value.requires_grad)
     return RankReport(tuple(rows), min(starts, default=len(rows) - 1), shared, math.prod(shape))
 
@@ -186,9 +188,11 @@ def _count(step: Step, mode: Mode, *, tied: bool) -> LayerRank:
     kind, weight = type(step.layer).__name__, getattr(step.layer, "weight", None)
     gradient = weight.numel() if step.linear and weight is not None and weight.requires_grad else 0
     reason = ""
-    if not step.linear and not passes(step.layer, mode):
+    if isinstance(step.layer, LINEAR) and not step.linear:
+        reason = f"{kind} computes with its weight in a way of its own"
+    elif not step.linear and not passes(step.layer, mode):
         reason = next((text for kinds, text in REASONS.items() if isinstance(step.layer, kinds)), "")
-        reason = reason or f"the analysis does not know {kind}"
+        reason = reason or step.unknown or f"the analysis does not know {kind}"
     elif tied:
         reason = "the network uses its weights more than once"
     forward = step.output.numel()
@@ -215,7 +219,7 @@ def _can_start(step: Step) -> bool:
 
 def _with_ranks(rows: list[LayerRank], steps: list[Step], logits: Tensor, seed: int) -> list[LayerRank]:
     """The rows with the rank of each analysed layer, for a random gradient of the ``logits``."""
-    outside = torch.randn(logits.shape, generator=seeded_generator(seed, 1), dtype=torch.float64)
+    outside = torch.randn(logits.shape, generator=seeded_generator(seed, 1), dtype=torch.float64, device="cpu")
     known = [place for place, step in enumerate(steps) if step.linear and not rows[place].reason]
     outputs = [steps[place].output for place in known]
     gradients = torch.autograd.grad(logits, outputs, outside, allow_unused=True, materialize_grads=True)

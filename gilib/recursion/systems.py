@@ -22,7 +22,7 @@ def gradient_matrix(layer: LayerShape, k: Tensor) -> Tensor:
     Source: Zhu & Blaschko (2021). Taught in: recursion/rgap.
     """
     kernel = layer.weight.shape[2:]
-    shifts = torch.eye(kernel.numel(), dtype=k.dtype).reshape(1, kernel.numel(), *kernel)
+    shifts = torch.eye(kernel.numel(), dtype=k.dtype, device=k.device).reshape(1, kernel.numel(), *kernel)
     return _transposed(layer, k[:, None], shifts).flatten(0, 1).flatten(1)
 
 
@@ -105,7 +105,7 @@ def least_squares(matrix: Tensor, right: Tensor, tolerance: float) -> tuple[Tens
 
 def _condition(normal: Tensor, factor: Tensor) -> float:
     """The condition of a matrix, estimated from its normal equations by power and inverse iteration."""
-    start = torch.rand(len(normal), 1, generator=seeded_generator(0), dtype=normal.dtype) - 0.5
+    start = torch.rand(len(normal), 1, generator=seeded_generator(0), dtype=normal.dtype, device="cpu") - 0.5
     large = small = start / start.norm()
     for _ in range(10):
         large, small = normal @ large, torch.cholesky_solve(small, factor)

@@ -352,3 +352,14 @@ def test_the_committed_sizes_and_errors_come_back():
     fresh = bench.row(f"CKKS {degree}", *ckks_keys(degree=degree), sent)
     assert fresh["bytes"] == pytest.approx(rows[f"CKKS {degree}"]["bytes"], rel=0.01)
     assert max(fresh["error"], rows[f"CKKS {degree}"]["error"]) < 1e-7
+
+
+@pytest.mark.parametrize("keys", [paillier, ckks], ids=["Paillier", "CKKS"])
+def test_another_default_device_changes_nothing(keys):
+    public, secret = keys()
+    _, _, updates = victims(2)
+    with torch.device("meta"):
+        found = secret.decrypt(public.add([public.encrypt(update) for update in updates]))
+    for name, value in found.gradients.items():
+        assert value.device.type == "cpu"
+        assert (value - mean(updates, name)).abs().max() < CODEC.step

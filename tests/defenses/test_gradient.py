@@ -13,7 +13,7 @@ from victims import nothing_changes, psnr, random_batch, single_images, small_at
 from gilib import data, models
 from gilib.data import Batch
 from gilib.defenses import gradient
-from gilib.federated import Client, Update, as_function, as_targets, fit, local_update, train
+from gilib.federated import Client, Defense, Update, as_function, as_targets, fit, local_update, train
 from gilib.iteration import matching, optimizers
 from gilib.models import blank_linear
 
@@ -178,7 +178,7 @@ def test_soteria_prunes_the_stated_columns_and_nothing_else(ratio, count, seed):
 def test_soteria_sees_the_batch_and_the_model_that_were_trained_with():
     seen = []
 
-    class Witness(gradient.Defense):
+    class Witness(Defense):
         def obscure(self, batch, *, generator):
             return Batch(1 - batch.images, batch.labels)
 
@@ -375,3 +375,110 @@ def test_soteria_wants_a_layer_with_a_row_of_features_a_sample():
 
     with pytest.raises(ValueError, match="B, features"):
         Client(Tokens(), defenses=(gradient.soteria(0.5),)).update(random_batch(1))
+
+
+LITTLE = {torch.float16: 2**-10, torch.bfloat16: 2**-7}  # the relative step of the numbers, which rounding halves
+
+
+@pytest.mark.parametrize("dtype", LITTLE)
+def test_half_precision_stays_half_and_is_compressed_like_float32(dtype):
+    value = torch.randn(3, 40, generator=torch.Generator().manual_seed(2)).to(dtype)
+    half, full = (Update({"p0": one}, 1, (1, 4, 4)) for one in (value, value.float()))
+    for defense in (
+        gradient.pruning(0.7),
+        gradient.pruning(0.7, scope="global"),
+        gradient.top_k(0.3, feedback=False),
+        gradient.quantization(2),
+        gradient.quantization(16),
+        gradient.quantization(8, stochastic=True),
+        gradient.sign_compression(),
+        gradient.sign_compression(scaled=False),
+    ):
+        sent = protected(defense, half)["p0"]
+        assert sent.dtype == dtype
+        assert torch.equal(sent, protected(defense, full)["p0"].to(dtype)), defense
+
+
+@pytest.mark.parametrize("dtype", LITTLE)
+def test_many_entries_of_half_precision_have_a_finite_scale(dtype):
+    update = Update({"p0": torch.full((100_000,), -2.0, dtype=dtype)}, 1, (1, 4, 4))
+    assert torch.equal(protected(gradient.sign_compression(), update)["p0"], update.gradients["p0"])
+
+
+@pytest.mark.parametrize("dtype", LITTLE)
+def test_error_feedback_in_half_precision_owes_what_rounding_took(dtype):
+    """Small entries add up in the memory although they would vanish beside a large one in half precision."""
+    defense, total = gradient.top_k(0.5), torch.zeros(4)
+    update = Update({"p0": torch.tensor([1.0, 1.0, 0.3, 1e-4]).to(dtype)}, 1, (1, 4, 4))
+    for _ in range(40):
+        sent = protected(defense, update)["p0"]
+        assert sent.dtype == dtype
+        total += sent.float()
+    owed = defense.memory["p0"]
+    assert owed.dtype == torch.float32
+    torch.testing.assert_close(total + owed, 40 * update.gradients["p0"].float(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_another_default_device_changes_nothing(name):
+    make, model, batch = BOXES[name][0], small_convnet(activation="tanh"), random_batch(2)
+    update, expected, found = Client(model).update(batch), make(), make()
+    here = [protected(expected, expected.withhold(update, model=model, batch=batch)) for _ in range(2)]
+    with torch.device("meta"):
+        generators = [torch.Generator(device="cpu").manual_seed(0) for _ in range(2)]
+        left = [found.withhold(update, model=model, batch=batch) for _ in range(2)]
+        there = [found.protect(one, generator=g).gradients for one, g in zip(left, generators, strict=True)]
+    for one, other in zip(here, there, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+class HeadFirst(nn.Module):
+    """Two fully connected layers, of which the one that makes the logits is defined first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body = nn.Linear(6, 5).double(), nn.Linear(192, 6).double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images.flatten(1)).tanh())
+
+
+def test_soteria_names_the_layer_that_makes_the_logits():
+    with pytest.raises(ValueError, match=r"'linear' is no fully connected.*'head', 'body'.*'head' makes the logits"):
+        Client(HeadFirst(), defenses=(gradient.soteria(0.5),)).update(random_batch(1))
+    sent = Client(HeadFirst(), defenses=(gradient.soteria(0.5, layer="head"),)).update(random_batch(1))
+    assert (sent.gradients["head.weight"] == 0).all(dim=0).sum() == 3
+
+
+def test_soteria_refuses_a_layer_without_a_gradient():
+    model = HeadFirst()
+    model.head.weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"no gradient of 'head.weight'"):
+        Client(model, defenses=(gradient.soteria(0.5, layer="head"),)).update(random_batch(1))
+
+
+def test_scores_of_a_layer_whose_backward_pass_cannot_be_mapped():
+    class Tanh(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, values):
+            ctx.save_for_backward(values.tanh())
+            return values.tanh()
+
+        @staticmethod
+        def backward(ctx, slope):
+            return slope * (1 - ctx.saved_tensors[0].square())
+
+    class Unmapped(HeadFirst):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(Tanh.apply(self.body(images.flatten(1))))
+
+    plain, model, batch = HeadFirst(), Unmapped(), random_batch(3)
+    model.load_state_dict(plain.state_dict())
+    expected = gradient.feature_scores(plain, batch, layer="head")
+    torch.testing.assert_close(gradient.feature_scores(model, batch, layer="head"), expected)
+
+
+def test_scores_of_a_network_in_half_precision_are_those_of_its_float32_copy():
+    model, batch = small_convnet(activation="tanh").half(), random_batch(2)
+    scores = gradient.feature_scores(model, batch, layer="linear")
+    assert torch.equal(scores, gradient.feature_scores(model.float(), batch, layer="linear"))

@@ -65,3 +65,23 @@ def test_local_iterations_save_rounds():
         return float((trained(unseen.images.double()).argmax(dim=1) == unseen.labels).double().mean())
 
     assert accuracy(10) > accuracy(1) + 0.2
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_steps_replace_epochs_and_the_optimizer_stays(size):
+    adam = {"optimizer": "adamw", "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0.01}
+    for kept in (adam, {"momentum": 0.9, "nesterov": True, "clip": 0.5}):
+        local = LocalTraining(epochs=3, learning_rate=0.3, batch_size=4, **kept)
+        agreed = local_iterations(5, learning_rate=0.2, batch_size=size).agree(local)
+        assert agreed == LocalTraining(5, 0.2, size, **kept)
+
+
+def test_an_order_of_samples_stays_where_there_are_local_batches():
+    local = LocalTraining(epochs=1, batch_size=2, order=[3, 1, 0, 2], drop_last=True)
+    agreed = local_iterations(2, batch_size=2).agree(local)
+    assert agreed == LocalTraining(2, 0.1, 2, order=[3, 1, 0, 2], drop_last=True)
+    assert [chosen.tolist() for chosen in agreed.batches(4)] == [[3, 1], [0, 2]]
+    assert local_iterations(2).agree(local) == LocalTraining(2, 0.1, None)
+    shuffled = LocalTraining(epochs=1, batch_size=2, shuffle=True)
+    assert local_iterations(2, batch_size=2).agree(shuffled).shuffle
+    assert local_iterations(2).agree(shuffled) == LocalTraining(2, 0.1, None)

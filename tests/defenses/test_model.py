@@ -145,7 +145,7 @@ def test_what_is_searched_stays_within_what_can_be_drawn(bound, seed):
 
 
 def test_dropout_lets_half_of_a_layers_gradients_through():
-    client = Client(small_lenet(), defenses=[improvement.dropout(0.5)])
+    client = Client(small_lenet(), defenses=[improvement.dropout(0.5)], seed=0)
     weight = client.update(random_batch(1)).gradients["linear.layer.weight"]
     silent = (weight == 0).all(dim=0)  # a dropped feature gives its column no gradient
     draws = sample_draws(client.improved(), random_batch(1).images, seeded_generator(0, 0))
@@ -304,7 +304,9 @@ def _as_read(logits: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         (lambda: improvement.secret_branch(0), "got 0"),
         (lambda: improvement.secret_branch(4, strength=0.0), "0.0"),
         (lambda: improvement.dropout(0.5, before=["head"]).improve(small_lenet()), "no layer 'head'.*linear"),
-        (lambda: improvement.precode().improve(nn.Sequential(nn.Conv2d(1, 1, 1))), "no linear layer"),
+        (lambda: improvement.precode().improve(nn.Sequential(nn.Conv2d(1, 1, 1))), "Conv2d.*nn.Linear.*before="),
+        (lambda: improvement.dropout().improve(nn.Linear(4, 2).double()), "single linear layer"),
+        (lambda: improvement.precode(before="conv1").improve(small_lenet()), "'conv1' is a Conv2d"),
         (lambda: improvement.server_view(small_lenet()), "client.improved"),
         (lambda: improvement.widest_safe(lambda w: nn.Linear(w, 1), [2, 3], safe=lambda _: False), "smaller"),
         (lambda: _two_secrets(), "another client"),
@@ -318,3 +320,68 @@ def test_errors_name_what_to_do(make, says):
 def _two_secrets() -> nn.Module:
     first: Defense = improvement.secret_branch(192, seed=1)
     return improvement.secret_branch(192, seed=2).improve(first.improve(small_lenet()))
+
+
+class HeadFirst(nn.Module):
+    """Three fully connected layers; the one that makes the logits is defined first, and one last is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body = models.blank_linear(6, 5), models.blank_linear(192, 6)
+        self.spare = models.blank_linear(6, 7)
+        models.draw_weights(nn.Sequential(self.head, self.body, self.spare), seed=0)
+        self.double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images.flatten(1)).tanh())
+
+
+class ByValue(HeadFirst):
+    """Which way the images take depends on their values, so that nothing can be read off without running it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images if images.sum() > 0 else -images)
+
+
+def test_the_classifier_is_the_layer_that_makes_the_logits_and_not_the_one_defined_last():
+    model, batch = HeadFirst(), random_batch(2)
+    dropped = improvement.dropout(0.5).improve(model)
+    assert set(random_layers(dropped)) == {"head.dropout.draws"}
+    bottled = improvement.precode(4).improve(model)
+    assert set(random_layers(bottled)) == {"head.bottleneck.draws"}
+    assert bottled(batch.images).shape == (2, 5)
+    branched = improvement.secret_branch(192).improve(model)
+    assert (branched(batch.images) - model(batch.images)).shape == (2, 5)
+    assert improvement.server_view(branched).secret.classes == 5
+    assert set(random_layers(improvement.dropout(0.5).improve(branched))) == {"public.head.dropout.draws"}
+
+
+def test_a_layer_can_be_named_where_none_is_found():
+    for defense in (improvement.dropout(0.5), improvement.precode(4)):
+        with pytest.raises(ValueError, match="before="):
+            defense.improve(ByValue())
+    dropped = improvement.dropout(0.5, before=["head"]).improve(ByValue())
+    named = improvement.precode(4, before="head")
+    assert set(random_layers(dropped)) == {"head.dropout.draws"}
+    assert set(random_layers(named.improve(ByValue()))) == {"head.bottleneck.draws"}
+    assert named.public == {"latent": 4, "seed": 0, "before": "head"}
+    assert named != improvement.precode(4)
+    found, told = improvement.precode(4).improve(HeadFirst()), named.improve(HeadFirst())
+    assert fingerprint(found) == fingerprint(told)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_another_default_device_changes_nothing(name):
+    model, batch, defense = small_lenet(), random_batch(3), ALL[name]
+    expected = Client(model, defenses=[defense], seed=3).update(batch).gradients
+    with torch.device("meta"):
+        improved = defense.improve(model)
+        drawn = sample_draws(improved, batch.images, seeded_generator(3, 0))
+    assert {value.device.type for value in (*improved.parameters(), *improved.buffers())} == {"cpu"}
+    assert all(torch.equal(drawn[key], one) for key, one in _draws(defense.improve(model), batch).items())
+    found = Client(improved, defenses=[defense], seed=3).update(batch).gradients
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def _draws(improved: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    return sample_draws(improved, batch.images, seeded_generator(3, 0))

@@ -1,5 +1,6 @@
 """MixUp, InstaHide and transformation search: what they hide from a plain attack, and what undoes them."""
 
+import dataclasses
 import math
 
 import pytest
@@ -86,10 +87,11 @@ def test_nothing_secret_is_public_and_rounds_draw_afresh(capfd):
 def test_many_gradients_undo_what_one_hides(trained):
     """From updates alone: the encodings by division, the weights from the last bias, then the private images."""
     defense = mixup(4, classes=10, pool=PEOPLE)
-    client = Client(models.mlp(10, size=16, hidden=(32,), activation="tanh").double(), defenses=(defense,))
+    client = Client(models.mlp(10, size=16, hidden=(32,), activation="tanh").double(), defenses=(defense,), seed=0)
     others = PHOTOS.batch(range(40, 240))
-    model = fit(Client(client.model, defenses=(mixup(4, classes=10),)), others, rounds=100) if trained else client.model
-    client, images, labels = Client(model, defenses=(defense,)), [], []
+    learner = dataclasses.replace(client, defenses=(mixup(4, classes=10),))
+    model = fit(learner, others, rounds=100) if trained else client.model
+    client, images, labels = dataclasses.replace(client, model=model), [], []
     for turn in range(20):
         update = client.update(one(turn), round=turn)
         found = phong(model, update).images.clamp(0, 1)
@@ -148,6 +150,12 @@ def test_a_transformation_changes_images_and_keeps_their_range(kind):
     assert not torch.equal(changed.images, PEOPLE.images)
 
 
+def test_a_round_without_samples_stays_empty():
+    nobody = Batch(PEOPLE.images[:0], PEOPLE.labels[:0])
+    for defense in (transformations(*KINDS), mixup(2, classes=10), instahide(4, classes=10, public=STRANGERS)):
+        assert len(defense.obscure(nobody, generator=seeded_generator(0))) == 0
+
+
 def test_shifts_move_by_whole_pixels():
     moved = Transformation("shift right", 0.125)(TRUE)
     torch.testing.assert_close(moved[..., 2:], TRUE[..., :-2])
@@ -182,6 +190,12 @@ def test_scores_follow_their_formulas():
     assert ends != obscuration.privacy_score(model, (), small, points=3)
 
 
+def test_a_score_follows_the_precision_of_the_model():
+    model, policy = models.lenet(10, size=16, activation="tanh", seed=1), (Transformation("rotate", 20.0),)
+    single = obscuration.usability_score(model, policy, TRUE[:3])
+    assert single == pytest.approx(obscuration.usability_score(model.double(), policy, TRUE[:3]), rel=1e-3)
+
+
 def test_the_search_keeps_the_usable_half_with_the_most_private_first():
     model = models.lenet(10, size=16, activation="tanh", seed=1).double()
     small = PHOTOS.batch([0, 1, 2])
@@ -209,3 +223,54 @@ def test_errors_say_what_to_do():
         Transformation("blur", 1.0)
     with pytest.raises(ValueError, match="as many candidates"):
         obscuration.search_policy(models.mlp(10, size=16), models.mlp(10, size=16), PEOPLE, candidates=KINDS[:1])
+
+
+@pytest.mark.parametrize("cross", [False, True], ids=["intra", "cross"])
+def test_one_logit_gets_the_mixed_probability_of_label_1(cross):
+    private = random_batch(6, classes=2)
+    strangers = random_batch(3, seed=1).images if cross else None
+    one, two = (
+        Mixing(4, classes, strangers=strangers).obscure(private, generator=seeded_generator(2)) for classes in (1, 2)
+    )
+    assert one.labels.shape == (6, 1)
+    assert torch.equal(one.images, two.images)
+    torch.testing.assert_close(one.labels[:, 0], two.labels[:, 1])
+    assert ((one.labels > 0.01) & (one.labels < 0.99)).any()
+
+
+def test_targets_of_a_regression_are_weighted_means_too():
+    images = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    where = torch.eye(5, dtype=torch.float64)
+    weights = mixup(3, classes=5).obscure(Batch(images, where), generator=seeded_generator(4)).labels
+    targets = torch.tensor([[2.0, -1.0], [0.0, 3.0], [-5.0, 0.5], [1.0, 1.0], [4.0, 4.0]], dtype=torch.float64)
+    mixed = mixup(3, classes=2).obscure(Batch(images, targets), generator=seeded_generator(4))
+    torch.testing.assert_close(mixed.labels, weights @ targets)
+
+
+def test_another_default_device_changes_nothing():
+    private = Batch(PEOPLE.images[:6, :, :8, :8], PEOPLE.labels[:6])
+    like, model = PHOTOS.images[100:400, :, :8, :8], models.lenet(10, size=8, activation="tanh").double()
+
+    def everything() -> list[object]:
+        found: list[object] = []
+        for public in (None, STRANGERS[:, :, :8, :8]):
+            defense = instahide(3, classes=10, pool=private, public=public)
+            mixed = [defense.obscure(private, generator=seeded_generator(5, turn)) for turn in range(8)]
+            images = torch.cat([one.images for one in mixed])
+            weights = torch.cat([one.labels for one in mixed])[:, private.labels]
+            found += [images, weights, obscuration.unmix(images, weights)]
+            found.append(obscuration.decode_cross(images, weights, k=3, largest=0.65))
+        found.append(obscuration.decode(images, weights, restarts=4, iterations=5))
+        found.append(obscuration.decode(images, weights, like=like[:, :, ::2, ::2][:, :, :4, :4].repeat(1, 1, 2, 2)))
+        distorted = obscuration.apply(KINDS, private.images)
+        found += [distorted, obscuration.undo(KINDS, distorted)]
+        small = Batch(private.images[:2], private.labels[:2])
+        found.append(obscuration.search_policy(model, model, small, candidates=KINDS, count=2, longest=2, seed=1))
+        return found
+
+    expected = everything()
+    with torch.device("meta"):
+        found = everything()
+    for one, other in zip(expected, found, strict=True):
+        same = torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+        assert same

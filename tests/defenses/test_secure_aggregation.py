@@ -97,6 +97,15 @@ def test_the_sum_is_exact_whoever_drops_out(protocol, case, seed):
 
 
 @EACH
+def test_another_default_device_changes_nothing(protocol):
+    agreed = agreement()
+    values = vectors(agreed)
+    with torch.device("meta"):
+        found = aggregate(protocol, agreed, values)
+    assert torch.equal(found.sums, exact(agreed, values, range(5)))
+
+
+@EACH
 @settings(deadline=None, max_examples=15)
 @given(case=rounds(), word=st.sampled_from(WORDS), seed=st.integers(0, 10**6))
 def test_one_client_too_few_is_refused(protocol, case, word, seed):
@@ -420,10 +429,10 @@ def test_two_masks_of_a_client_are_not_one():
 
 
 def _pairwise_part(server, members) -> np.ndarray:
-    from gilib.defenses.secure_aggregation import _pair_mask
+    from gilib.defenses.secure_aggregation.masking import pair_mask
 
     key, count = members[0]._masking, server.agreed.numbers
-    return sum(_pair_mask(0, key, peer, server._keys[peer].masking, count) for peer in range(1, 5))
+    return sum(pair_mask(0, key, peer, server._keys[peer].masking, count) for peer in range(1, 5))
 
 
 def _own_mask(member, agreed: Agreement) -> np.ndarray:

@@ -122,7 +122,7 @@ def test_an_attack_reads_nothing_but_the_gradients_and_what_was_agreed():
     fields = {field.name: getattr(honest, field.name) for field in dataclasses.fields(Update)}
     for labels in (joint(), idlg()):
         small_attack(labels=labels).reconstruct(MODEL, Watched(**fields))
-    assert read <= {"gradients", "batch_size", "image_shape", "local", "loss", "mode"}
+    assert read <= {"gradients", "batch_size", "image_shape", "local", "loss", "mode", "weight"}
 
 
 def test_the_search_works_in_the_precision_of_the_model():

@@ -12,7 +12,7 @@ from victims import random_batch, shared_updates, small_attack, small_lenet
 from gilib import models
 from gilib.federated import Client, LocalTraining
 from gilib.generators import decoder
-from gilib.iteration import objective, representation
+from gilib.iteration import representation, stack
 from gilib.iteration.labels import joint
 
 MODEL = small_lenet()
@@ -154,7 +154,7 @@ def test_no_iterations_or_no_restarts(settings):
 
 
 def test_compiling_without_a_compiler(monkeypatch):
-    monkeypatch.setattr(objective.shutil, "which", lambda name: None)
+    monkeypatch.setattr(stack.shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match=r"compiled=True needs a C\+\+ compiler.*or leave compiled=False"):
         small_attack().reconstruct(MODEL, UPDATE, compiled=True)
 
@@ -162,11 +162,11 @@ def test_compiling_without_a_compiler(monkeypatch):
 def test_dropout_in_train_mode():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 5)).double()
     [update] = shared_updates(model, 1)
-    with pytest.raises(ValueError, match="is dropout, which draws from the global random state"):
+    with pytest.raises(ValueError, match=r"draws at random in layer '1' \(Dropout\), from a global random state"):
         small_attack().reconstruct(model, dataclasses.replace(update, mode="train"))
 
 
 def test_a_local_batch_larger_than_the_data():
-    update = dataclasses.replace(UPDATE, local=LocalTraining(batch_size=4))
-    with pytest.raises(ValueError, match="local batch of 4 needs at least 4 samples; the client holds 1"):
+    update = dataclasses.replace(UPDATE, local=LocalTraining(batch_size=4, drop_last=True))
+    with pytest.raises(ValueError, match=r"local batch of 4 needs at least 4 samples .* the client holds 1"):
         small_attack(labels=joint()).reconstruct(MODEL, update)

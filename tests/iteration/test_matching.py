@@ -11,7 +11,8 @@ from victims import random_batch, small_convnet, small_lenet
 from gilib.federated import Client, LocalTraining, cross_entropy
 from gilib.iteration.labels import joint, known
 from gilib.iteration.matching import cosine, gaussian_kernel, l1, squared_l2, tag, wasserstein, weighted
-from gilib.iteration.objective import Problem, evaluator
+from gilib.iteration.objective import Problem
+from gilib.iteration.stack import evaluator
 
 MATCHINGS = {"squared_l2": squared_l2(), "cosine": cosine()}
 OTHERS = {"l1": l1(), "tag": tag(), "gaussian_kernel": gaussian_kernel(), "wasserstein": wasserstein()}

@@ -9,8 +9,9 @@ from victims import nothing_changes, random_batch, shared_updates, small_attack,
 from gilib.federated import Client
 from gilib.iteration.labels import known
 from gilib.iteration.matching import squared_l2
-from gilib.iteration.objective import Problem, evaluator
+from gilib.iteration.objective import Problem
 from gilib.iteration.priors import ServerView, batch_statistics, feature_fit, label_fit, squared_norm, total_variation
+from gilib.iteration.stack import evaluator
 
 
 @settings(max_examples=20, deadline=None)

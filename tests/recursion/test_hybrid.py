@@ -10,12 +10,12 @@ from torch.func import jacrev
 from victims import nothing_changes, psnr, random_batch, single_images, updates
 
 from gilib import data, models
-from gilib.federated import Client, Gradients, train
+from gilib.federated import Client, Gradients, find_head, train
 from gilib.iteration import IterationAttack, Reconstruction, initialization, labels, matching, optimizers, priors
-from gilib.iteration.labels import mean_features
 from gilib.iteration.layers import last_layer_input
 from gilib.iteration.lbfgs import lbfgs
-from gilib.iteration.objective import Problem, evaluator
+from gilib.iteration.objective import Problem
+from gilib.iteration.stack import evaluator
 from gilib.recursion import layer_inputs, spear
 
 PHOTOS = data.load("photos", size=16)
@@ -93,7 +93,7 @@ def test_the_prior_and_the_recursion_read_the_same_features():
     batch = random_batch(1)
     update = Client(model).update(batch)
     [solved] = layer_inputs(update).values()
-    torch.testing.assert_close(mean_features(update.gradients), solved)
+    torch.testing.assert_close(find_head(model, update.image_shape).features(update.gradients), solved)
     torch.testing.assert_close(last_layer_input(model, mode="eval")(batch.images)[0], solved)
 
 

@@ -179,8 +179,17 @@ def test_shared_weights_and_models_that_are_not_sequential():
         def forward(self, images):
             return self.inner(images)
 
-    [row] = rank_analysis(Whole(), SHAPE).layers
+    whole = rank_analysis(Whole(), SHAPE, numerical=True)
+    assert [one.name for one in whole.layers] == ["inner.0", "inner.2", "inner.5"]
+    assert [one.verdict for one in whole.layers] == [one.verdict for one in report.layers]
+
+    class Branched(Whole):
+        def forward(self, images):
+            return self.inner(images) + self.inner(1 - images)
+
+    [row] = rank_analysis(Branched(), SHAPE).layers
     assert (row.name, row.verdict) == ("model", "cannot tell")
+    assert "'add' joins 'inner' and 'inner', so there is a branch" in row.reason
 
 
 convolution = st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2))

@@ -1,110 +1,23 @@
-"""Secret sharing over a prime field: Shamir's scheme, packed for many secrets at once, by a matrix or by an FFT.
+"""Packed Shamir sharing, by a matrix or by an FFT."""
 
-A polynomial has the secrets as its lowest coefficients and random numbers, the pads, above them. A share is its value
-at one point. Enough shares determine the polynomial; few enough say nothing, because the pads can explain any secrets.
-Sums of shares are shares of sums.
-
-Teaching code, not an audited implementation: nothing here claims to run in constant time.
-"""
-
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from numpy.typing import NDArray
 
-__all__ = ["PRIME", "FastSharing", "Residues", "Sharing", "product", "root_of_unity", "transform", "uniform"]
-
-Residues = NDArray[np.int64]
-
-PRIME = 15 * 2**27 + 1  # under 2**31, so that products fit in int64; and it has roots of unity of order 2**27
-_GENERATOR = 31  # its powers are all numbers from 1 to PRIME - 1
-
-
-def uniform(count: int, *, seed: bytes | None = None) -> Residues:
-    """``count`` residues, uniform in ``0..PRIME - 1``: from the operating system, or determined by a seed of 32 bytes.
-
-    A seed is stretched by ChaCha20. Words of 31 bits that are not residues are thrown away, so that no residue is
-    likelier than another. Raises ValueError for a seed of another length. Taught in: defenses/secure_aggregation.
-    """
-    if seed is not None and len(seed) != 32:
-        raise ValueError(f"expected a seed of 32 bytes; got {len(seed)}.")
-    length, found = count + count // 8 + 64, np.empty(0, dtype=np.int64)
-    while len(found) < count:  # one word in 16 is thrown away, so that the first length nearly always suffices
-        stream = secrets.token_bytes(4 * length) if seed is None else _stretched(seed, 4 * length)
-        words = np.frombuffer(stream, dtype="<u4") & 0x7FFFFFFF
-        found, length = words[words < PRIME].astype(np.int64), 2 * length
-    return found[:count]
-
-
-def _stretched(seed: bytes, length: int) -> bytes:
-    return Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None).encryptor().update(bytes(length))
-
-
-def product(left: Residues, right: Residues) -> Residues:
-    """The matrix product of residues (K, M) and (M, N) modulo `PRIME`, exact.
-
-    Each factor is cut into 16 high and 16 low bits. Products of such halves, summed over at most 2**20 terms, are
-    exact in float64, whose matrix product is much faster than that of integers.
-    """
-    high, low = (left >> 16).astype(np.float64), (left & 0xFFFF).astype(np.float64)
-    top, bottom = (right >> 16).astype(np.float64), (right & 0xFFFF).astype(np.float64)
-    outer = (high @ top).astype(np.int64) % PRIME
-    middle = (high @ bottom + low @ top).astype(np.int64) % PRIME
-    inner = (low @ bottom).astype(np.int64)
-    return ((outer * 2**16 + middle) % PRIME * 2**16 + inner) % PRIME
-
-
-def root_of_unity(order: int) -> int:
-    """A number whose powers are ``order`` different residues, the last of them 1.
-
-    Raises ValueError unless ``order`` is a power of two up to 2**27.
-    """
-    if not 1 <= order <= 2**27 or order & (order - 1):
-        raise ValueError(f"expected an order that is a power of two up to 2**27; got {order}.")
-    return pow(_GENERATOR, (PRIME - 1) // order, PRIME)
-
-
-def transform(values: Residues, *, inverse: bool = False) -> Residues:
-    """The number-theoretic transform along the first axis of ``values`` (n, M): the FFT of a finite field.
-
-    Row j of the result is ``sum_i values[i] w**(i j)`` with w the root of unity of order n: the values of a polynomial
-    at all powers of w, in about ``n log2(n)`` products instead of ``n**2``. ``inverse`` undoes it. Raises ValueError
-    unless n is a power of two up to 2**27.
-
-    Source: Cooley and Tukey's recursion, in a finite field. Taught in: defenses/secure_aggregation.
-    """
-    root = root_of_unity(len(values))
-    if not inverse:
-        return _transform(values % PRIME, root)
-    return _transform(values % PRIME, pow(root, -1, PRIME)) * pow(len(values), -1, PRIME) % PRIME
-
-
-def _transform(values: Residues, root: int) -> Residues:
-    if len(values) == 1:
-        return values
-    even = _transform(values[::2], root * root % PRIME)
-    odd = _transform(values[1::2], root * root % PRIME)
-    turned = _powers(root, len(odd))[:, None] * odd % PRIME
-    return np.concatenate([even + turned, even - turned]) % PRIME
-
-
-@cache
-def _powers(base: int, count: int) -> Residues:
-    """``base ** (0, 1, ..., count - 1)``."""
-    powers = [1]
-    while len(powers) < count:
-        powers.append(powers[-1] * base % PRIME)
-    return _fixed(np.array(powers, dtype=np.int64))
-
-
-def _fixed(values: Residues) -> Residues:
-    """The same array, which nobody can change: it is cached."""
-    values.flags.writeable = False
-    return values
+from gilib.defenses.secret_sharing.prime_field import (
+    GENERATOR,
+    PRIME,
+    Residues,
+    fixed,
+    inverse_of,
+    powers,
+    product,
+    root_of_unity,
+    transform,
+    uniform,
+)
 
 
 @dataclass(frozen=True)
@@ -179,7 +92,7 @@ class Sharing:
 
     def _interpolate(self, clients: list[int], shares: Residues) -> Residues | None:
         """The coefficients (needed, M): Lagrange's interpolation, checked on the shares that are left over."""
-        points, rows = _powers(root_of_unity(self.order), self.order)[clients], self.code[clients]
+        points, rows = powers(root_of_unity(self.order), self.order)[clients], self.code[clients]
         coefficients = product(_lagrange(points[: self.needed]), shares[: self.needed])
         agree = product(rows[self.needed :], coefficients) == shares[self.needed :]
         return coefficients if agree.all() else None
@@ -201,13 +114,13 @@ class FastSharing(Sharing):
 
     def _interpolate(self, clients: list[int], shares: Residues) -> Residues | None:
         missing = sorted(set(range(self.order)) - set(clients))
-        locator = _padded(_zero_at(_powers(root_of_unity(self.order), self.order)[missing])[:, None], self.order)
+        locator = _padded(_zero_at(powers(root_of_unity(self.order), self.order)[missing])[:, None], self.order)
         known = np.zeros((self.order, shares.shape[1]), dtype=np.int64)
         known[clients] = shares
         times = transform(known * transform(locator) % PRIME, inverse=True)  # the coefficients of f l
-        shift = _powers(_GENERATOR, self.order)[:, None]  # no power of w is a generator, so that l is not zero there
-        quotient = transform(times * shift) * _inverse(transform(locator * shift)) % PRIME
-        back = _powers(pow(_GENERATOR, -1, PRIME), self.order)[:, None]
+        shift = powers(GENERATOR, self.order)[:, None]  # no power of w is a generator, so that l is not zero there
+        quotient = transform(times * shift) * inverse_of(transform(locator * shift)) % PRIME
+        back = powers(pow(GENERATOR, -1, PRIME), self.order)[:, None]
         coefficients = transform(quotient, inverse=True) * back % PRIME
         return None if coefficients[self.needed :].any() else coefficients[: self.needed]
 
@@ -215,7 +128,7 @@ class FastSharing(Sharing):
 @cache
 def _code(order: int, needed: int) -> Residues:
     exponents = np.outer(np.arange(order), np.arange(needed)) % order
-    return _fixed(_powers(root_of_unity(order), order)[exponents])
+    return fixed(powers(root_of_unity(order), order)[exponents])
 
 
 def _padded(values: Residues, rows: int) -> Residues:
@@ -235,7 +148,7 @@ def _lagrange(points: Residues) -> Residues:
         quotients[degree - 1] = (zero[degree] + points * quotients[degree]) % PRIME
     for row in quotients[::-1]:
         value = (value * points + row) % PRIME  # of each quotient at its own point
-    return quotients * _inverse(value) % PRIME
+    return quotients * inverse_of(value) % PRIME
 
 
 def _zero_at(points: Residues) -> Residues:
@@ -244,13 +157,3 @@ def _zero_at(points: Residues) -> Residues:
     for point in points:
         polynomial = (np.append(0, polynomial) - point * np.append(polynomial, 0)) % PRIME
     return polynomial
-
-
-def _inverse(values: Residues) -> Residues:
-    """One over each of ``values``, by Fermat's little theorem."""
-    result, exponent = np.ones_like(values), PRIME - 2
-    while exponent:
-        if exponent & 1:
-            result = result * values % PRIME
-        values, exponent = values * values % PRIME, exponent >> 1
-    return result

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from victims import fingerprint, nothing_changes, random_batch, small_convnet, small_lenet
 
+from gilib import models
 from gilib.data import Batch
 from gilib.draws import RandomLayer
 from gilib.federated import (
@@ -296,8 +297,9 @@ def test_mixed_labels_are_targets():
     ],
 )
 def test_mixed_labels_that_are_no_probabilities_are_refused(labels):
-    with pytest.raises(ValueError):
-        Batch(torch.zeros(2, 1, 4, 4), labels)
+    model = models.mlp(2, channels=1, size=4, hidden=()).double()
+    with pytest.raises(ValueError, match=r"probabilities that sum to one|mixed labels|one label|finite|shape"):
+        Client(model).update(Batch(torch.zeros(2, 1, 4, 4), labels))
 
 
 def test_sent_only_compares_what_was_sent():
