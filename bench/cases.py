@@ -105,7 +105,7 @@ def convnet(iterations: int, *, size: int) -> Case:
 
 def cases(*, quick: bool) -> list[Case]:
     """Both networks on photographs of 32 pixels with attacks of full length, or of 16 pixels with short ones."""
-    return [lenet(300, size=16), convnet(100, size=16)] if quick else [lenet(2000, size=32), convnet(1000, size=32)]
+    return [lenet(100, size=16), convnet(80, size=16)] if quick else [lenet(2000, size=32), convnet(1000, size=32)]
 
 
 def victims(model: nn.Module, count: int, *, size: int = 32) -> tuple[list[Batch], list[Update]]:

@@ -24,9 +24,18 @@ class WrittenOut(TorchFunctionMode):
         if func in HARDSIGMOIDS:
             return _hardsigmoid(*args, **(kwargs or {}))
         if func in RECURRENT:
-            with torch.backends.mkldnn.flags(enabled=False):
-                return func(*args, **(kwargs or {}))
+            return _without_fused_kernels(func, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _without_fused_kernels(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What torch.backends.mkldnn.flags does, which also asks for precisions and warns about graphics cards."""
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        return func(*args, **kwargs)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:

@@ -25,7 +25,7 @@ class LBFGS:
 
     @property
     def copies(self) -> int:
-        """How many copies of a candidate it keeps: the steps and the changes."""
+        """How many copies of a candidate it keeps, for the steps and the changes."""
         return 2 * self.history
 
     def begin(self, candidates: Tensor, iterations: int) -> Stepper:
