@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench import measure, peer, ways, zoo
 from bench.cases import BREACHING
 from bench.isolated import FailedError, here, isolated
@@ -141,6 +143,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     asked = parser.parse_args(arguments)
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        parser.error("PyTorch finds no card here. Leave --device out to measure on the CPU.")
     if not asked.quick and not peer.installed():
         parser.error("the stored table compares with breaching. Run .venv-bench/bin/python, or use --quick.")
     return asked

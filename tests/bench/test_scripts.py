@@ -100,6 +100,13 @@ def test_the_full_runs_refuse_to_store_without_the_peer(monkeypatch):
             script.main([])
 
 
+def test_a_card_that_is_not_there_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(networks.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        networks.main(["--quick", "--device", "cuda"])
+    assert "finds no card here" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def quick_rows():
     return networks.main(["--quick"])
