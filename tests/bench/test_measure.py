@@ -145,7 +145,7 @@ def test_memory_is_held_to_the_loop_where_the_library_loops():
 
 
 def test_a_line_shows_every_number():
-    expected = "LeNet 15,826 10.00 5.00 10.00 11.00 - 2.00 (11) mapped 10 40 10 12"
+    expected = "LeNet 15,826 10.00 5.00 10.00 11.00 mapped x4 2.00 (11) 10 40 10 12"
     assert " ".join(networks.line(row()).split()) == expected
 
 
@@ -159,12 +159,27 @@ def test_a_network_that_fails_is_reported_and_the_rest_goes_on(monkeypatch):
         return original(way, *arguments, **options)
 
     monkeypatch.setattr(ways, "times", times)
-    settings = networks.Settings(rounds=1, seconds=0.0, compiled=(), call=here)
+    settings = networks.Settings(rounds=1, seconds=0.0, compiled=False, call=here)
     found = networks.measured("LeNet", settings)
     assert found["failed"] == {ours(4): "RuntimeError: no rule for this layer"}
     assert found["passes"] is None
     assert "LeNet: ours, stack of 4 fails" in networks.missed(found)
     assert "no rule" not in networks.line(found)
+
+
+@pytest.mark.parametrize("passes, stack", [(1, 4), (2, 4), (4, 1), (None, 1)])
+def test_one_stack_is_compiled_that_of_one_victim_where_the_library_loops(passes, stack):
+    asked = []
+
+    def call(function, *arguments, **options):
+        if function is ways.timing:
+            return {"milliseconds": {LOOP: 1.0}, "passes": passes, "failed": {}}
+        asked.append((function.__name__, *arguments, options))
+        raise FailedError("not done in 7 processor seconds")
+
+    found = networks.measured("LeNet", networks.Settings(limit=7, call=call))
+    assert asked == [("memory", "LeNet", "cpu", LOOP, {}), ("compiled", "LeNet", "cpu", stack, {"seconds": 7})]
+    assert found["failed"][f"compiled: {ours(stack)}"] == "not done in 7 processor seconds"
 
 
 def test_new_rows_replace_stored_ones_in_the_order_of_the_table(monkeypatch, tmp_path):
