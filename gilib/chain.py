@@ -26,10 +26,12 @@ def chain(model: nn.Module, *, image_shape: Shape | None = None) -> Links:
 
     Nested ``nn.Sequential`` gives its layers. Any other module is traced, and its functions become layers that have the
     name of the step and no parameters. A part that is no chain itself, such as a residual block, is one layer. With
-    ``image_shape`` (C, H, W) the layers are run in order, in float64, and must give the model's own logits. Raises
-    ValueError where the model's own forward pass branches, joins, depends on values, or calls a function that has no
-    layer, and says which; and where the layers in order compute something else.
+    ``image_shape`` (C, H, W) the layers are run in order, in float64, and must give the model's own logits; no hook may
+    change them. Raises ValueError where the model's own forward pass branches, joins, depends on values, or calls a
+    function that has no layer, and says which; and where the layers in order compute something else.
     """
+    if image_shape is not None:
+        check_hooks(model, image_shape)
     if all(_is_layer(part) for _, part in leaves(model)):
         return list(leaves(model))
     working = working_copy(model, mode="eval")
@@ -140,6 +142,25 @@ def _path(module: nn.Module) -> list[Node]:
         if other not in on_path and writes(other, module) and on_path & set(other.all_input_nodes):
             raise NoChainError(f"step {other.name!r} changes a tensor in place, beside the chain")
     return path[::-1]
+
+
+def check_hooks(model: nn.Module, image_shape: Shape) -> None:
+    """Raise ValueError if a hook changes what the model computes: who reads the layers in order does not see it."""
+    hooked = [name for name, part in model.named_modules() if part._forward_hooks or part._forward_pre_hooks]
+    if not hooked:
+        return
+    working, images = working_copy(model, mode="eval").to(torch.device("cpu"), torch.float64), _probe(image_shape)
+    with torch.no_grad():
+        with_hooks = checked_logits(lambda _, value: working(value), {}, images)
+        for part in working.modules():
+            part._forward_hooks.clear()
+            part._forward_pre_hooks.clear()
+        without = checked_logits(lambda _, value: working(value), {}, images)
+    if not torch.equal(with_hooks, without):
+        raise ValueError(
+            f"a hook changes what the model computes, at one of {hooked}. The layers do not tell of it: write the "
+            "change as a layer of its own, or remove the hook."
+        )
 
 
 def _check(working: nn.Module, links: Links, image_shape: Shape) -> None:

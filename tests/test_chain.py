@@ -7,8 +7,10 @@ from torch import nn
 from torch.nn import functional
 from victims import nothing_changes
 
-from gilib import models
+from gilib import data, metrics, models
 from gilib.chain import chain, last_linear
+from gilib.federated import Client
+from gilib.recursion import rgap, spear
 
 SHAPE = (3, 32, 32)
 
@@ -279,3 +281,20 @@ def test_a_default_device_plays_no_role():
 
 
 MODEL = Quickstart()
+
+
+@pytest.mark.parametrize(("attack", "activation"), [(rgap, "leaky_relu"), (spear, "relu")])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_hook_that_changes_a_layer_is_refused_and_one_that_looks_is_not(attack, activation, before):
+    model = models.mlp(channels=1, size=8, hidden=(80,), activation=activation).double()
+    batch = data.load("digits").batch([0])
+    model[1].register_forward_hook(lambda layer, inputs, output: None)
+    found = attack(model, Client(model, share_labels=True).update(batch))
+    assert metrics.psnr(found.images.clamp(0, 1), batch.images.double()) > 100
+    if before:
+        model[1].register_forward_pre_hook(lambda layer, inputs: (2 * inputs[0],))
+    else:
+        model[1].register_forward_hook(lambda layer, inputs, output: 2 * output)
+    changed = Client(model, share_labels=True).update(batch)
+    with pytest.raises(ValueError, match="a hook changes what the model computes"):
+        attack(model, changed)

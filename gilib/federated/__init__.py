@@ -31,6 +31,7 @@ from gilib.federated.losses import (
     probabilities,
 )
 from gilib.federated.noticed import explained
+from gilib.federated.own_backward import check_own_backward
 from gilib.federated.simulation import (
     Forward,
     GradientOf,
@@ -61,6 +62,7 @@ __all__ = [
     "as_targets",
     "by_tape",
     "by_transform",
+    "check_own_backward",
     "checked_logits",
     "classes_of",
     "copied",

@@ -235,8 +235,9 @@ def counts() -> Labels:
 
     Every row of the weight gradient is about the bias gradient times the features, which gives mean features by least
     squares; the last layer turns them into p. Right as long as the features of the batch are alike, as in an untrained
-    network. The scale of the loss, local steps, momentum and weight decay are allowed for. Needs the model and a last
-    layer with bias. Raises ValueError for a loss whose errors are not ``p - y``, for Adam, and for clipped samples.
+    network. The scale and smoothing of the loss, local steps, momentum and weight decay are allowed for. Needs the
+    model and a last layer with bias. Raises ValueError for a loss whose errors are not ``p - y``, for Adam, and for
+    clipped samples.
 
     Source: the idea of iLRG, Ma et al. (2023), in a simpler form of ours. Taught in: iteration/labels.
     """

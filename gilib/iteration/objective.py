@@ -20,6 +20,7 @@ from gilib.federated import (
     Update,
     as_function,
     as_targets,
+    check_own_backward,
     checked_logits,
     classes_of,
     find_head,
@@ -81,6 +82,7 @@ class Problem:
         with torch.no_grad():
             blank = reference.new_zeros(updates[0].batch_size, *updates[0].image_shape)
             logits = checked_logits(forward, parameters, blank)
+        check_own_backward(forward, parameters, blank)
         gradients = {
             name: torch.stack(
                 [update.gradients[name].to(reference) / update.weight for update in updates]

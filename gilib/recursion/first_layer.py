@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gilib.chain import opening
+from gilib.chain import check_hooks, opening
 from gilib.federated import Update, checked_logits, seeded_generator
 from gilib.recursion.door import (
     check_linear,
@@ -110,6 +110,7 @@ def system_of(model: nn.Module, update: Update) -> System:
 
 def _first_layer(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[str, nn.Linear]:
     """The name of the first layer and the layer, or a ValueError that names what does not fit."""
+    check_hooks(model, image_shape)
     parts: list[tuple[str, nn.Module]] = []
     with suppress(ValueError):  # what cannot be traced can still be run
         parts = [part for part in opening(model) if not isinstance(part[1], nn.Flatten | nn.Unflatten | nn.Identity)]
