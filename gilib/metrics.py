@@ -1,13 +1,22 @@
-"""How close a reconstruction is to the truth, one value per image.
+"""How close a reconstruction is to the truth, one value per image, and whether it gives the image away.
 
 Every metric takes two stacks of images ``(B, C, H, W)`` in [0, 1], computes in float64 and returns ``(B,)``. The order
 of the images in a batch is not observable from its gradient, so align a batch with `match` before measuring it.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["match", "mse", "psnr", "ssim"]
+__all__ = ["RECOVERED", "match", "mse", "named", "psnr", "read", "ssim"]
+
+RECOVERED = 25.0
+"""PSNR in decibels above which this book calls an image recovered: details can be seen, whatever the error looks like.
+
+Far below it a person may be told apart (`named`) or an image understood (`read`), so a recovery below this line is no
+proof of safety. Chosen by looking, in: foundations/federated_learning.
+"""
 
 
 def mse(reconstruction_images: Tensor, true_images: Tensor) -> Tensor:
@@ -79,6 +88,55 @@ def match(reconstruction_images: Tensor, true_images: Tensor) -> Tensor:
     cost = torch.stack([(reconstruction - image).square().flatten(1).mean(1) for image in truth])
     _, columns = linear_sum_assignment(cost.cpu().numpy())
     return torch.as_tensor(columns, dtype=torch.int64, device=reconstruction.device)
+
+
+def named(reconstruction_images: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
+    """Whether each reconstruction names its image among N: no other candidate is as near.
+
+    Takes reconstructions ``(B, C, H, W)`` and candidates ``(N, C, H, W)`` in [0, 1], and ``own`` ``(B,)`` int64, the
+    candidate that each reconstruction is of; near means a small mean squared error. Returns ``(B,)`` bool; a blind
+    guess is right once in N. Raises ValueError for other input. Taught in: foundations/federated_learning.
+    """
+    for name, images in (("reconstruction_images", reconstruction_images), ("candidates", candidates)):
+        _check(name, images)
+    count = len(candidates)
+    if reconstruction_images.shape[1:] != candidates.shape[1:]:
+        raise ValueError(
+            f"expected images of one size, got {tuple(reconstruction_images.shape[1:])} and candidates of "
+            f"{tuple(candidates.shape[1:])}. Resize the candidates to what the client used."
+        )
+    if count < 2 or own.shape != (len(reconstruction_images),) or own.is_floating_point():
+        raise ValueError(
+            f"expected at least 2 candidates and own as {len(reconstruction_images)} whole numbers, got {count} "
+            f"candidates and own of shape {tuple(own.shape)} and {own.dtype}. Give the index of each true image."
+        )
+    if own.min() < 0 or own.max() >= count:
+        raise ValueError(
+            f"own must index the {count} candidates, 0 to {count - 1}; got {own.min().item()} to {own.max().item()}."
+        )
+    found = []
+    for image, mine in zip(reconstruction_images.detach().double(), own.tolist(), strict=True):
+        errors = (candidates.detach().to(image) - image).square().flatten(1).mean(1)
+        found.append((errors <= errors[mine]).sum() == 1)
+    return torch.stack(found)
+
+
+def read(reconstruction_images: Tensor, labels: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
+    """Whether a classifier reads the right class off each reconstruction.
+
+    Takes images ``(B, C, H, W)`` in [0, 1], ``labels`` ``(B,)`` int64, and a trained model that returns logits
+    ``(B, K)``, in eval mode. Returns ``(B,)`` bool; say beside it how often the classifier is right on true images.
+    Raises ValueError for other input. Taught in: foundations/federated_learning.
+    """
+    _check("reconstruction_images", reconstruction_images)
+    with torch.no_grad():
+        logits = classifier(reconstruction_images)
+    if labels.shape != (len(reconstruction_images),) or logits.ndim != 2 or len(logits) != len(labels):
+        raise ValueError(
+            f"expected one label and one row of logits for each of {len(reconstruction_images)} images, got labels of "
+            f"shape {tuple(labels.shape)} and logits of shape {tuple(logits.shape)}."
+        )
+    return logits.argmax(dim=1) == labels.to(logits.device)
 
 
 def _checked(reconstruction_images: Tensor, true_images: Tensor) -> tuple[Tensor, Tensor]:

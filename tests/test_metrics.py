@@ -151,3 +151,50 @@ def test_metrics_leave_no_trace_on_their_input():
     value = metrics.psnr(recon, images(2, seed=1))
     assert not value.requires_grad
     assert torch.equal(recon.detach(), before)
+
+
+def test_an_image_is_named_when_no_other_candidate_is_as_near():
+    candidates = images(20)
+    own = torch.tensor([3, 7, 11])
+    assert metrics.named(candidates[own], candidates, own).tolist() == [True, True, True]
+    assert metrics.named(candidates[own], candidates, own.flip(0)).tolist() == [False, True, False]
+    noise = torch.randn(candidates[own].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noisy = (candidates[own] + 0.3 * noise).clamp(0, 1)
+    assert metrics.psnr(noisy, candidates[own]).max() < 13
+    assert metrics.named(noisy, candidates, own).all()
+
+
+def test_grey_names_as_often_as_a_guess_and_twins_are_not_told_apart():
+    candidates = images(50)
+    grey = torch.full_like(candidates, 0.5)
+    assert metrics.named(grey, candidates, torch.arange(50)).sum() == 1
+    twins = torch.cat([candidates, candidates[:1]])
+    assert metrics.named(candidates[:2], twins, torch.arange(2)).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "own", "words"),
+    [
+        (images(3, size=8), torch.tensor([0, 1]), "images of one size"),
+        (images(1), torch.tensor([0, 0]), "at least 2 candidates"),
+        (images(3), torch.tensor([0]), "own as 2 whole numbers"),
+        (images(3), torch.tensor([0.0, 1.0]), "own as 2 whole numbers"),
+        (images(3), torch.tensor([0, 3]), "0 to 2"),
+        (images(3), torch.tensor([-1, 0]), "0 to 2"),
+    ],
+)
+def test_candidates_that_do_not_fit_are_refused(candidates, own, words):
+    with pytest.raises(ValueError, match=words):
+        metrics.named(images(2), candidates, own)
+
+
+def test_a_classifier_reads_what_it_reads():
+    bright = torch.stack([torch.full((1, 4, 4), value) for value in (0.1, 0.9, 0.6)])
+
+    def classifier(stack):
+        mean = stack.mean(dim=(1, 2, 3))
+        return torch.stack([1 - mean, mean], dim=1)
+
+    assert metrics.read(bright, torch.tensor([0, 1, 0]), classifier).tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="one label and one row of logits"):
+        metrics.read(bright, torch.tensor([0, 1]), classifier)

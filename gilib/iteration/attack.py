@@ -145,10 +145,10 @@ class IterationAttack(Ingredients, Attack):
                     gradients + torch.nn.functional.pad(slope, (0, gradients.shape[1] - problem.size)),
                 )
             candidates, stuck = stepper.step(search.candidates, losses, gradients)
-            for row in stuck.nonzero().flatten().tolist():
-                search.replaced[row] += 1
-                candidates[row] = self._start(problem, run.seed, row, attempt=int(search.replaced[row]))
             if stuck.any():
+                for row in stuck.nonzero().flatten().tolist():
+                    search.replaced[row] += 1
+                    candidates[row] = self._start(problem, run.seed, row, attempt=int(search.replaced[row]))
                 stepper.restart(stuck)
             search.candidates = self._clamp(candidates, problem)
             if run.callback is not None:
@@ -179,4 +179,6 @@ class IterationAttack(Ingredients, Attack):
         if self.bounds is None or not isinstance(self.representation, Pixels):
             return candidates
         clamped = candidates[:, : problem.size].clamp(*self.bounds)
+        if candidates.shape[1] == problem.size:
+            return clamped
         return torch.cat([clamped, candidates[:, problem.size :]], dim=1)

@@ -158,11 +158,13 @@ class Problem:
 
     def drawn(self, candidate: Tensor, guessed: dict[str, Tensor]) -> dict[str, Tensor]:
         """The draws of one candidate's random layers: those it searches, or the attacker's guess."""
+        if not self.searched:
+            return guessed
         layers, position, found = random_layers(self.model), self.size + math.prod(self.logit_shape), {}
         for name, shape in self.searched.items():
             numbers = candidate[position : position + math.prod(shape)]
             found[name], position = layers[name].relax(numbers.reshape(shape)), position + math.prod(shape)
-        return found or guessed
+        return found
 
     @property
     def known(self) -> tuple[Gradients, Tensor, list[tuple[Tensor, Tensor]], dict[str, Tensor]]:
@@ -183,6 +185,8 @@ class Problem:
     def with_draws(self, candidate: Tensor, guessed: dict[str, Tensor]) -> Forward:
         """The model as a function, with the draws of one candidate."""
         draws = self.drawn(candidate, guessed)
+        if not draws:
+            return self.forward
         return lambda current, images: self.forward({**draws, **current}, images)
 
 

@@ -71,7 +71,8 @@ class Search:
         self.best_losses = torch.where(better, losses, self.best_losses)
         self.losses[iteration] = losses
         self.done = iteration + 1
-        self.snapshots[self.snapshot_iterations == self.done] = self.best
+        if (reached := self.snapshot_iterations == self.done).any():
+            self.snapshots[reached] = self.best
 
     def result(self, problem: Problem, victim: int, *, attack: Ingredients, seed: int) -> Reconstruction:
         """The best restart of one victim. Raises RuntimeError if none ever had a finite objective."""
