@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ class Settings:
     """Where and how long to measure; ``limit`` in processor seconds ends a compilation that takes too long."""
 
     device: str = "cpu"
-    rounds: int = 3
-    seconds: float = 0.6
+    rounds: int = 7
+    seconds: float = 0.4
     compiled: bool = True
     limit: int = 300
     call: Callable[..., Any] = isolated
@@ -50,7 +51,7 @@ def measured(name: str, settings: Settings) -> Row:
         stack = 1 if row["passes"] in (None, max(STACKS)) else max(STACKS)
         limit = settings.limit
         attempt(row, "compiled", ours(stack), lambda: call(ways.compiled, name, device, stack, seconds=limit))
-    return row | ratios(row["milliseconds"])
+    return row | ratios(row["rounds"])
 
 
 def attempt(row: Row, what: str, way: str, run: Callable[[], Any]) -> None:
@@ -61,13 +62,16 @@ def attempt(row: Row, what: str, way: str, run: Callable[[], Any]) -> None:
         row["failed"][f"{what}: {way}"] = str(error)
 
 
-def ratios(milliseconds: dict[str, float]) -> dict[str, dict[str, float]]:
-    """How many times faster than the loop and than breaching each of our stacks is."""
-    stacks = [ours(stack) for stack in STACKS if ours(stack) in milliseconds]
+def ratios(rounds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """How many times faster than the loop and than breaching each of our stacks is: the median over the rounds."""
+    stacks = [ours(stack) for stack in STACKS if ours(stack) in rounds]
     return {
-        f"times faster than {other}": {way: milliseconds[other] / milliseconds[way] for way in stacks}
+        f"times faster than {other}": {
+            way: median(theirs / mine for theirs, mine in zip(rounds[other], rounds[way], strict=True))
+            for way in stacks
+        }
         for other in (LOOP, BREACHING)
-        if other in milliseconds
+        if other in rounds
     }
 
 
@@ -139,7 +143,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="seconds, to see that it works; stores nothing")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=tuple(zoo.networks()), metavar="NETWORK", help="these rows only")
-    parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts")
+    parser.add_argument("--rounds", type=int, default=7, help="the median of so many counts")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     asked = parser.parse_args(arguments)
     if asked.device == "cuda" and not torch.cuda.is_available():

@@ -65,10 +65,12 @@ def best(ended: Sequence[float]) -> float:
 
 
 def timing(name: str, device: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds per victim and iteration of every way, the best of all rounds; the ways take turns.
+    """Milliseconds per victim and iteration of every way, the best of all rounds and each round; the ways take turns.
 
-    A plain loop takes about ``seconds`` in a round, the others as many iterations. ``passes`` are the forward passes in
-    an iteration of the largest stack: one where it is mapped, one a victim where the library loops.
+    A plain loop takes about ``seconds`` in a round, the others as many iterations. Ratios are taken within a round:
+    the speed of a shared machine changes from minute to minute by more than the ways differ.
+    ``passes`` are the forward passes in an iteration of the largest stack: one where it is mapped, one a victim where
+    the library loops.
     """
     model, (batches, updates) = prepared(name, device)
     least = FIRST + WINDOW + 1
@@ -86,7 +88,8 @@ def timing(name: str, device: str, rounds: int, seconds: float) -> dict[str, Any
             except Exception as error:
                 failed[way] = one_line(error)
     passes = None if ours(max(STACKS)) in failed else forward_passes(model, updates)
-    return {"milliseconds": {way: min(some) for way, some in found.items()}, "passes": passes, "failed": failed}
+    best_of = {way: min(some) for way, some in found.items()}
+    return {"milliseconds": best_of, "rounds": found, "passes": passes, "failed": failed}
 
 
 def forward_passes(model: nn.Module, updates: Sequence[Update]) -> int:

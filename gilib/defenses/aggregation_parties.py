@@ -75,6 +75,12 @@ class Member(ABC):
                 f"client {self.number} expected one pair of keys for each client from 0 to {self.agreed.clients - 1}, "
                 f"and its own among them; got those of {[one.client for one in keys]}."
             )
+        public = [key for one in keys for key in (one.sealing, one.masking)]
+        if len(set(public)) < len(public):  # one party in several places would hold several shares of every secret
+            raise ProtocolError(
+                f"client {self.number} expected public keys that all differ; got the same key more than once, so "
+                "several of its peers may be one."
+            )
         self._peers = peers
         letters = self._letters()
         self._received[self.number] = letters.pop(self.number)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from gilib.draws import seeded_generator
 from gilib.federated.simulation import Forward, Gradients
 
 TOLERANCE = 0.05
@@ -22,10 +23,10 @@ def check_own_backward(forward: Forward, parameters: Gradients, images: Tensor) 
     ``images`` (B, C, H, W) give shape, dtype and device. Costs one forward pass for all other models. A model whose own
     function has another gradient than its derivative on purpose (straight-through rounding) is not judged.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded_generator(0)
 
     def drawn(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64, device="cpu").to(like)
 
     with torch.enable_grad():
         point = (0.5 + 0.2 * drawn(images)).requires_grad_()

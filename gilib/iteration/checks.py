@@ -80,10 +80,12 @@ def check_responds(problem: Problem) -> None:
     found = []
     for images in (torch.full_like(noise, 0.5), noise):
         try:
-            found.append(_flat_update(problem, images))
+            found.append(_update_of(problem, images))
         except (RuntimeError, NotImplementedError) as error:
             raise ValueError(f"this model cannot be attacked: {explained(error)}") from error
-    gap, size = (found[0] - found[1]).norm(), found[0].norm()
+    grey, noisy = found
+    gap = torch.stack([(grey[name] - noisy[name]).norm() for name in grey]).norm()
+    size = torch.stack([value.norm() for value in grey.values()]).norm()
     if gap <= 30 * torch.finfo(gap.dtype).eps * size:
         raise ValueError(
             "the gradient of this model does not depend on the image: a grey one and noise give the same, so there is "
@@ -91,14 +93,14 @@ def check_responds(problem: Problem) -> None:
         )
 
 
-def _flat_update(problem: Problem, images: Tensor) -> Tensor:
-    """The gradients (m,) of a client with these images, and the labels and draws of the first row."""
+def _update_of(problem: Problem, images: Tensor) -> dict[str, Tensor]:
+    """The gradients of a client with these images, and the labels and draws of the first row."""
     candidate = problem.reference.new_zeros(problem.length)
     _, targets, _, draws = problem.known
     forward = problem.with_draws(candidate, {name: value[0] for name, value in draws.items()})
     soft = problem.soft_labels(candidate, targets[0])
     found = problem.simulate(forward, images.to(problem.reference), soft, by_tape)
-    return torch.cat([value.detach().flatten() for value in found.values()])
+    return {name: value.detach() for name, value in found.items()}
 
 
 def check_memory(

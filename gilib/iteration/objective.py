@@ -7,6 +7,7 @@ where labels are optimized too, and by the draws of random layers where these ar
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -84,10 +85,7 @@ class Problem:
             logits = checked_logits(forward, parameters, blank)
         check_own_backward(forward, parameters, blank)
         gradients = {
-            name: torch.stack(
-                [update.gradients[name].to(reference) / update.weight for update in updates]
-            ).repeat_interleave(restarts, 0)
-            for name in parameters
+            name: _rows([_unweighted(one, name, reference) for one in updates], restarts) for name in parameters
         }
         restored = [labels.restore(update, model) for update in updates]
         fixed = [as_targets(found, logits.shape[-1]).to(reference) for found in restored if found is not None]
@@ -190,12 +188,24 @@ class Problem:
         return lambda current, images: self.forward({**draws, **current}, images)
 
 
+def _unweighted(update: Update, name: str, like: Tensor) -> Tensor:
+    """One gradient before the client multiplied it for a weighted sum, in the dtype and on the device of the search."""
+    value = update.gradients[name].to(like)
+    return value if update.weight == 1 else value / update.weight
+
+
+def _rows(values: Sequence[Tensor], restarts: int) -> Tensor:
+    """One row a victim and restart; a single one is not copied."""
+    stacked = values[0][None] if len(values) == 1 else torch.stack(list(values))
+    return stacked if restarts == 1 else stacked.repeat_interleave(restarts, 0)
+
+
 def objective_of(problem: Problem, *, matching: Matching, priors: Sequence[Prior], by: GradientOf) -> Objective:
     """The objective of one row, as a function of its candidate (D,) and of what is known about it.
 
     ``by`` says how the client's gradient is computed, so that the objective can be mapped or taped.
     """
-    measured, running = batch_norm_inputs(problem.model), running_statistics(problem.model)
+    running, of_norms = running_statistics(problem.model), cache(lambda: batch_norm_inputs(problem.model))
     wanted = any(getattr(prior, "needs_features", False) for prior in priors)
     head = find_head(problem.model, problem.update.image_shape) if wanted else None
     features = last_layer_input(problem.model, mode=problem.update.mode, head=head) if wanted else None
@@ -210,7 +220,7 @@ def objective_of(problem: Problem, *, matching: Matching, priors: Sequence[Prior
         forward = problem.with_draws(candidate, guessed)
         view = ServerView(
             lambda images: forward(problem.parameters, images),
-            measured,
+            lambda images: of_norms()(images),  # a copy of the model, made if a prior asks
             running,
             None if problem.statistics is None else statistics,
             features,

@@ -24,6 +24,9 @@ Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 MAPPED_NUMBERS = 1_000_000
 """Rows times parameters up to which rows are evaluated together. Beyond, gradients leave the processor's cache."""
 
+LEAST_MAPPED = 4
+"""Where fewer rows fit, a loop is as fast: the map's own work is shared by too few."""
+
 FAILURES = (RuntimeError, NotImplementedError)  # what torch raises where it cannot map or differentiate
 
 
@@ -122,8 +125,8 @@ class Stack:
 def chunk(problem: Problem) -> int:
     """How many rows to evaluate together: 1 where a loop is as fast."""
     numbers = max(problem.length, sum(value.numel() for value in problem.parameters.values()))
-    fitting = max(1, MAPPED_NUMBERS // numbers)
-    return min(problem.rows, fitting)
+    fitting = MAPPED_NUMBERS // numbers
+    return min(problem.rows, fitting) if fitting >= LEAST_MAPPED else 1
 
 
 def _without_slopes(objective: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:

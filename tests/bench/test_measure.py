@@ -118,13 +118,14 @@ def row(**changes):
         "network": "LeNet",
         "parameters": 15_826,
         "milliseconds": speeds,
+        "rounds": {way: [speed, 2 * speed, speed / 3] for way, speed in speeds.items()},
         "passes": 1,
         "failed": {},
         "memory": {ours(1): 10.0, ours(4): 40.0, LOOP: 10.0, "breaching": 12.0},
         "compiled": {ours(4): {"milliseconds": 2.0, "compile seconds": 11.0}},
     }
     found |= changes
-    return found | networks.ratios(found["milliseconds"])
+    return found | networks.ratios({way: [speed] for way, speed in found["milliseconds"].items()})
 
 
 def test_rows_within_the_targets_and_rows_that_miss_them():
@@ -173,7 +174,7 @@ def test_one_stack_is_compiled_that_of_one_victim_where_the_library_loops(passes
 
     def call(function, *arguments, **options):
         if function is ways.timing:
-            return {"milliseconds": {LOOP: 1.0}, "passes": passes, "failed": {}}
+            return {"milliseconds": {LOOP: 1.0}, "rounds": {LOOP: [1.0]}, "passes": passes, "failed": {}}
         asked.append((function.__name__, *arguments, options))
         raise FailedError("not done in 7 processor seconds")
 
@@ -188,3 +189,9 @@ def test_new_rows_replace_stored_ones_in_the_order_of_the_table(monkeypatch, tmp
     networks.store([row(network="LeNet", passes=4)], networks.Settings())
     rows = networks.json.loads((tmp_path / "networks.json").read_text())["rows"]
     assert [(one["network"], one["passes"]) for one in rows] == [("LeNet", 4), ("ConvNet", 4)]
+
+
+def test_ratios_are_taken_within_a_round():
+    # The machine is three times slower in the second round: the best of all rounds would say 30 / 12.
+    rounds = {ours(1): [30.0, 90.0, 12.0], ours(4): [15.0, 45.0, 6.0], LOOP: [30.0, 90.0, 36.0]}
+    assert networks.ratios(rounds) == {f"times faster than {LOOP}": {ours(1): 1.0, ours(4): 2.0}}

@@ -243,6 +243,15 @@ def test_keys_that_are_not_ones_own_are_noticed(protocol):
 
 
 @EACH
+@pytest.mark.parametrize("field", ["sealing", "masking"])
+def test_a_peer_in_several_places_is_noticed(protocol, field):
+    members, keys = advertised(protocol, agreement())
+    keys[3] = replace(keys[3], **{field: getattr(keys[4], field)})
+    with pytest.raises(ProtocolError, match="public keys that all differ"):
+        members[0].share(keys)
+
+
+@EACH
 def test_a_client_shares_and_uploads_only_among_enough(protocol):
     agreed = agreement()
     members, keys = advertised(protocol, agreed)
