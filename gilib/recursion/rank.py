@@ -110,7 +110,11 @@ class RankReport:
 
     @property
     def predicts_leak(self) -> bool | None:
-        """False where the ``bound`` is below the pixels, True where every needed layer is determined, else None."""
+        """False where the ``bound`` is below the pixels, True where every needed layer is determined, else None.
+
+        False says that other real-valued images have the same gradient. It is no safety: whoever knows that pixels lie
+        between 0 and 1, or are whole numbers, may still find the one image.
+        """
         if self.bound < self.pixels:
             return False
         return True if all(layer.verdict == "determined" for layer in self.needed) else None
@@ -146,7 +150,7 @@ class RankReport:
 
     def _conclusion(self) -> str:
         if self.predicts_leak is False:
-            return f"no exact recovery: at most {self.bound} equations for {self.pixels} pixels"
+            return f"not determined among real-valued images: at most {self.bound} equations for {self.pixels} pixels"
         if self.predicts_leak:
             return "predicts a leak: every layer that matters is determined"
         doubts = [layer for layer in self.needed if layer.verdict != "determined"]
