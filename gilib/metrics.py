@@ -12,10 +12,10 @@ from torch import Tensor
 __all__ = ["RECOVERED", "match", "mse", "named", "psnr", "read", "ssim"]
 
 RECOVERED = 25.0
-"""PSNR in decibels above which this book calls an image recovered: details can be seen, whatever the error looks like.
+"""PSNR in decibels above which this book calls an image recovered. Details can be seen there, whatever the error is.
 
 Far below it a person may be told apart (`named`) or an image understood (`read`), so a recovery below this line is no
-proof of safety. Chosen by looking, in: foundations/federated_learning.
+proof of safety. Chosen by looking in foundations/federated_learning.
 """
 
 
