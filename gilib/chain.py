@@ -7,6 +7,7 @@ same.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -145,22 +146,33 @@ def _path(module: nn.Module) -> list[Node]:
 
 
 def check_hooks(model: nn.Module, image_shape: Shape) -> None:
-    """Raise ValueError if a hook changes what the model computes: who reads the layers in order does not see it."""
-    hooked = [name for name, part in model.named_modules() if part._forward_hooks or part._forward_pre_hooks]
+    """Raise ValueError if a hook changes the logits or their gradient: who reads the layers does not see it."""
+    hooked = [name for name, part in model.named_modules() if any(_hooks(part))]
     if not hooked:
         return
-    working, images = working_copy(model, mode="eval").to(torch.device("cpu"), torch.float64), _probe(image_shape)
-    with torch.no_grad():
-        with_hooks = checked_logits(lambda _, value: working(value), {}, images)
-        for part in working.modules():
-            part._forward_hooks.clear()
-            part._forward_pre_hooks.clear()
-        without = checked_logits(lambda _, value: working(value), {}, images)
-    if not torch.equal(with_hooks, without):
+    working = working_copy(model, mode="eval").to(torch.device("cpu"), torch.float64)
+    with_hooks = _logits_and_slopes(working, _probe(image_shape))
+    for part in working.modules():
+        for hooks in _hooks(part):
+            hooks.clear()
+    without = _logits_and_slopes(working, _probe(image_shape))
+    if not all(map(torch.equal, with_hooks, without)):
         raise ValueError(
             f"a hook changes what the model computes, at one of {hooked}. The layers do not tell of it: write the "
             "change as a layer of its own, or remove the hook."
         )
+
+
+def _hooks(part: nn.Module) -> tuple[dict[int, Any], ...]:
+    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
+
+
+def _logits_and_slopes(working: nn.Module, images: Tensor) -> list[Tensor]:
+    """The logits of images (B, C, H, W) and the gradients of their squares by all parameters."""
+    with torch.enable_grad():
+        logits = checked_logits(lambda _, value: working(value), {}, images.requires_grad_())
+        slopes = torch.autograd.grad(logits.square().sum(), [*working.parameters()], materialize_grads=True)
+    return [logits.detach(), *slopes]
 
 
 def _check(working: nn.Module, links: Links, image_shape: Shape) -> None:

@@ -1,13 +1,15 @@
 """How close a reconstruction is to the truth, one value per image, and whether it gives the image away.
 
-Every metric takes two stacks of images ``(B, C, H, W)`` in [0, 1], computes in float64 and returns ``(B,)``. The order
-of the images in a batch is not observable from its gradient, so align a batch with `match` before measuring it.
+Every distance takes two stacks of images ``(B, C, H, W)`` in [0, 1], computes in float64 and returns ``(B,)``. The
+order of the images in a batch is not observable from its gradient, so align a batch with `match` before measuring it.
 """
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from gilib.federated import checked_logits
 
 __all__ = ["RECOVERED", "match", "mse", "named", "psnr", "read", "ssim"]
 
@@ -114,9 +116,9 @@ def named(reconstruction_images: Tensor, candidates: Tensor, own: Tensor) -> Ten
         raise ValueError(
             f"own must index the {count} candidates, 0 to {count - 1}; got {own.min().item()} to {own.max().item()}."
         )
-    found = []
+    found, pool = [], candidates.detach().to(reconstruction_images.device).double()
     for image, mine in zip(reconstruction_images.detach().double(), own.tolist(), strict=True):
-        errors = (candidates.detach().to(image) - image).square().flatten(1).mean(1)
+        errors = (pool - image).square().flatten(1).mean(1)
         found.append((errors <= errors[mine]).sum() == 1)
     return torch.stack(found)
 
@@ -125,16 +127,18 @@ def read(reconstruction_images: Tensor, labels: Tensor, classifier: Callable[[Te
     """Whether a classifier reads the right class off each reconstruction.
 
     Takes images ``(B, C, H, W)`` in [0, 1], ``labels`` ``(B,)`` int64, and a trained model that returns logits
-    ``(B, K)``, in eval mode. Returns ``(B,)`` bool; say beside it how often the classifier is right on true images.
-    Raises ValueError for other input. Taught in: foundations/federated_learning.
+    ``(B, K)``, in eval mode; a module gets the images in the dtype and on the device of its parameters. Returns
+    ``(B,)`` bool; say beside it how often the classifier is right on true images. Raises ValueError for other input.
+    Taught in: foundations/federated_learning.
     """
     _check("reconstruction_images", reconstruction_images)
+    own = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
+    images = reconstruction_images if own is None else reconstruction_images.to(own)
     with torch.no_grad():
-        logits = classifier(reconstruction_images)
-    if labels.shape != (len(reconstruction_images),) or logits.ndim != 2 or len(logits) != len(labels):
+        logits = checked_logits(lambda _, stack: classifier(stack), {}, images)
+    if labels.shape != (len(images),):
         raise ValueError(
-            f"expected one label and one row of logits for each of {len(reconstruction_images)} images, got labels of "
-            f"shape {tuple(labels.shape)} and logits of shape {tuple(logits.shape)}."
+            f"expected one label for each of {len(images)} images, got labels of shape {tuple(labels.shape)}."
         )
     return logits.argmax(dim=1) == labels.to(logits.device)
 

@@ -284,15 +284,17 @@ MODEL = Quickstart()
 
 
 @pytest.mark.parametrize(("attack", "activation"), [(rgap, "leaky_relu"), (spear, "relu")])
-@pytest.mark.parametrize("before", [False, True])
-def test_a_hook_that_changes_a_layer_is_refused_and_one_that_looks_is_not(attack, activation, before):
+@pytest.mark.parametrize("kind", ["forward", "before", "backward"])
+def test_a_hook_that_changes_a_layer_is_refused_and_one_that_looks_is_not(attack, activation, kind):
     model = models.mlp(channels=1, size=8, hidden=(80,), activation=activation).double()
     batch = data.load("digits").batch([0])
     model[1].register_forward_hook(lambda layer, inputs, output: None)
     found = attack(model, Client(model, share_labels=True).update(batch))
     assert metrics.psnr(found.images.clamp(0, 1), batch.images.double()) > 100
-    if before:
+    if kind == "before":
         model[1].register_forward_pre_hook(lambda layer, inputs: (2 * inputs[0],))
+    elif kind == "backward":
+        model[2].register_full_backward_hook(lambda layer, inputs, outputs: (2 * inputs[0],))
     else:
         model[1].register_forward_hook(lambda layer, inputs, output: 2 * output)
     changed = Client(model, share_labels=True).update(batch)

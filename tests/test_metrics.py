@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
+from torch import nn
 
 from gilib import metrics
 
@@ -196,5 +197,14 @@ def test_a_classifier_reads_what_it_reads():
         return torch.stack([1 - mean, mean], dim=1)
 
     assert metrics.read(bright, torch.tensor([0, 1, 0]), classifier).tolist() == [True, True, False]
-    with pytest.raises(ValueError, match="one label and one row of logits"):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))  # float32, and the images below are not
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([-torch.ones(16), torch.ones(16)]))
+        model[1].bias.copy_(torch.tensor([8.0, -8.0]))
+    assert metrics.read(bright.double(), torch.tensor([0, 1, 0]), model).tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="must return logits"):
+        metrics.read(bright, torch.tensor([0, 1, 0]), lambda stack: stack)
+    with pytest.raises(ValueError, match="does not take images"):
+        metrics.read(images(2), torch.tensor([0, 1]), model)
+    with pytest.raises(ValueError, match="one label for each of 3 images"):
         metrics.read(bright, torch.tensor([0, 1]), classifier)

@@ -67,7 +67,12 @@ def _is_module(cell: Any) -> bool:
 
 CAUSES: tuple[tuple[str, str], ...] = (
     (
-        r"saved tensor hooks|setup_context|[Cc]heckpoint",
+        r"setup_context",
+        "it uses activation checkpointing, or an autograd.Function of its own in the older form. Switch checkpointing "
+        "off: it saves memory and changes no number. Give the function a setup_context",
+    ),
+    (
+        r"saved tensor hooks|[Cc]heckpoint",
         "it uses activation checkpointing, which cannot be differentiated again. Switch checkpointing off: it saves "
         "memory and changes no number",
     ),

@@ -195,3 +195,8 @@ def test_ratios_are_taken_within_a_round():
     # The machine is three times slower in the second round: the best of all rounds would say 30 / 12.
     rounds = {ours(1): [30.0, 90.0, 12.0], ours(4): [15.0, 45.0, 6.0], LOOP: [30.0, 90.0, 36.0]}
     assert networks.ratios(rounds) == {f"times faster than {LOOP}": {ours(1): 1.0, ours(4): 2.0}}
+
+
+def test_a_way_that_fails_in_a_later_round_keeps_its_earlier_ones():
+    rounds = {ours(1): [10.0], ours(4): [5.0, 15.0, 5.0], LOOP: [10.0, 30.0, 10.0]}
+    assert networks.ratios(rounds) == {f"times faster than {LOOP}": {ours(1): 1.0, ours(4): 2.0}}

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from gilib import data, iteration
+from gilib.data import Batch
 from gilib.federated import Client, Update
 from gilib.iteration.labels import known
+from gilib.jacobian import jacobian
 
 
 class Cube(torch.autograd.Function):
@@ -99,3 +101,45 @@ def test_a_backward_pass_outside_the_graph_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=rf"backward pass of {function.__name__} cannot be differentiated.*once_diff"):
         attacked(function, dtype)
+
+
+class CubeNew(torch.autograd.Function):
+    """The newer form, which torch.func differentiates too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    backward = staticmethod(Cube.backward)
+
+
+class CubeNewOnce(CubeNew):
+    """Without the check the Jacobian is four fifths wrong."""
+
+    backward = staticmethod(once_differentiable(Cube.backward))
+
+
+def test_the_jacobian_takes_own_functions_or_says_what_is_wrong() -> None:
+    torch.manual_seed(0)
+    batch = data.load("digits").batch([0])
+    shape = batch.images.shape
+
+    def gradient(client: Client, images: Tensor) -> Tensor:
+        shared = client.update(Batch(images, batch.labels)).gradients
+        return torch.cat([value.flatten() for value in shared.values()])
+
+    client, images = Client(Network(CubeNew).double()), 0.25 + 0.5 * batch.images.double()
+    _, derivative = jacobian(client, Batch(images, batch.labels))
+    way = 1e-5 * torch.randn(shape, dtype=torch.float64)
+    measured = (gradient(client, images + way) - gradient(client, images - way)) / 2
+    torch.testing.assert_close(derivative @ way.flatten(), measured, rtol=1e-6, atol=1e-12)
+    with pytest.raises(ValueError, match="backward pass of CubeNewOnce cannot be differentiated"):
+        jacobian(Client(Network(CubeNewOnce).double()), batch)
+    with pytest.raises(ValueError, match=r"no derivative by its images.*setup_context"):
+        jacobian(Client(Network(Cube).double()), batch)
