@@ -84,7 +84,8 @@ def timing(name: str, device: str, rounds: int, seconds: float) -> dict[str, Any
                 continue
             try:
                 ended = times(way, model, (batches[:count], updates[:count]), iterations)
-                found.setdefault(way, []).append(best(ended) / count)
+                once = best(ended) / count
+                found.setdefault(way, []).append(once)
             except Exception as error:
                 failed[way] = one_line(error)
     passes = None if ours(max(STACKS)) in failed else forward_passes(model, updates)

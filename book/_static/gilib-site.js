@@ -71,6 +71,9 @@
       const page = summary.closest("li")?.querySelector("a")?.textContent.trim();
       summary.setAttribute("aria-label", page ? `Pages under ${page}` : "Pages under this one");
     });
+    document.querySelectorAll("details.hide > summary").forEach((summary) => {
+      summary.removeAttribute("aria-label"); // "Toggle hidden content" says less than the words that are seen
+    });
     document.querySelectorAll("dt.sig > dl, dt.sig > dl > dd").forEach((part) => part.setAttribute("role", "none"));
     document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
   }

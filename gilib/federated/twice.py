@@ -29,13 +29,18 @@ class WrittenOut(TorchFunctionMode):
 
 
 def _without_fused_kernels(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What torch.backends.mkldnn.flags does, which also asks for precisions and warns about graphics cards."""
-    enabled = torch._C._get_mkldnn_enabled()
+    """Neither oneDNN nor cuDNN, whose recurrent layers on a card have no first derivative in eval mode either.
+
+    The flags of torch.backends would do it, but they also set precisions and warn about graphics cards.
+    """
+    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
     torch._C._set_mkldnn_enabled(False)
+    torch._C._set_cudnn_enabled(False)
     try:
         return func(*args, **kwargs)
     finally:
-        torch._C._set_mkldnn_enabled(enabled)
+        torch._C._set_mkldnn_enabled(onednn)
+        torch._C._set_cudnn_enabled(cudnn)
 
 
 def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
