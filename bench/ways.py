@@ -84,8 +84,8 @@ def timing(name: str, device: str, rounds: int, seconds: float) -> dict[str, Any
                 continue
             try:
                 ended = times(way, model, (batches[:count], updates[:count]), iterations)
-                once = best(ended) / count
-                found.setdefault(way, []).append(once)
+                each = best(ended) / count
+                found.setdefault(way, []).append(each)
             except Exception as error:
                 failed[way] = one_line(error)
     passes = None if ours(max(STACKS)) in failed else forward_passes(model, updates)

@@ -88,9 +88,8 @@ def test_other_peoples_networks_agree_with_their_client(name):
     update, there = Client(model, share_labels=True).update(BATCH), moved(model)
     sent = Client(there, share_labels=True).update(BATCH)
     own, other = (torch.cat([value.flatten().cpu() for value in some.gradients.values()]) for some in (update, sent))
-    assert (
-        other - own
-    ).norm() < 1e-4 * own.norm()  # a unit that is zero to rounding may fall on either side of its kink
+    # A unit that is zero to rounding may fall on either side of its kink.
+    assert (other - own).norm() < 1e-4 * own.norm()
     truth, grey = (objective(there, sent, images)[0] for images in (BATCH.images, torch.full_like(BATCH.images, 0.5)))
     assert abs(truth) < 1e-6 * grey
 
