@@ -178,7 +178,7 @@ def test_one_stack_is_compiled_that_of_one_victim_where_the_library_loops(passes
         asked.append((function.__name__, *arguments, options))
         raise FailedError("not done in 7 processor seconds")
 
-    found = networks.measured("LeNet", networks.Settings(limit=7, call=call))
+    found = networks.measured("LeNet", networks.Settings(limit=7, call=call, apart=call))
     assert asked == [("memory", "LeNet", "cpu", LOOP, {}), ("compiled", "LeNet", "cpu", stack, {"seconds": 7})]
     assert found["failed"][f"compiled: {ours(stack)}"] == "not done in 7 processor seconds"
 
