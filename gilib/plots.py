@@ -26,7 +26,7 @@ __all__ = ["PALETTE", "Figure", "image_grid", "loss_curves", "psnr_spread", "sig
 # their dashes.
 PALETTE = ("#0072B2", "#D55E00", "#56B4E9", "#000000", "#E69F00", "#009E73", "#CC79A7")
 _DASHES = ("-", "--", "-.", ":")
-_STYLE = {
+STYLE = {
     "figure.dpi": 110,
     "savefig.dpi": "figure",
     "figure.facecolor": "white",
@@ -56,7 +56,7 @@ class Figure(matplotlib.figure.Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        with matplotlib.style.context(["default", _STYLE]):
+        with matplotlib.style.context(["default", STYLE]):
             self.savefig(buffer, format="png")
         # Without the alpha channel the file is a third smaller, and no page shows through. No date, no version.
         opaque, small = Image.open(buffer).convert("RGB"), io.BytesIO()
@@ -69,7 +69,7 @@ def _styled(function: Callable[_P, Figure]) -> Callable[_P, Figure]:
 
     @wraps(function)
     def styled(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
-        with matplotlib.style.context(["default", _STYLE]):
+        with matplotlib.style.context(["default", STYLE]):
             return function(*args, **kwargs)
 
     return styled

@@ -34,13 +34,17 @@ class SquaredL2:
 
 @dataclass(frozen=True)
 class Cosine:
-    """One minus the cosine of the angle between the two gradients, each taken as one long vector."""
+    """One minus the cosine of the angle between the two gradients, each taken as one long vector.
+
+    A candidate whose gradient vanishes, as behind a saturated softmax, is at distance one.
+    """
 
     def __call__(self, candidate: Gradients, shared: Gradients) -> Tensor:
         product = sum_over_layers((candidate[name] * shared[name]).sum() for name in shared)
         candidate_square = sum_over_layers(value.square().sum() for value in candidate.values())
         shared_square = sum_over_layers(value.square().sum() for value in shared.values())
-        return 1 - product / (candidate_square * shared_square).sqrt()
+        squares = candidate_square * shared_square
+        return 1 - product / torch.where(squares >= torch.finfo(squares.dtype).tiny, squares, 1).sqrt()
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,18 @@ def test_cosine_between_opposite_and_orthogonal_gradients(scale):
     assert float(cosine()(left, right)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-23])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_vanishing_candidate_is_at_distance_one_with_a_finite_slope(scale, dtype):
+    shared = {"weight": torch.tensor([3.0, 4.0], dtype=dtype)}
+    scale = scale if dtype == torch.float32 else scale**7  # below the smallest normal number of either
+    candidate = torch.tensor([4.0 * scale, -3.0 * scale], dtype=dtype, requires_grad=True)
+    distance = cosine()({"weight": candidate}, shared)
+    assert distance.item() == 1
+    [slope] = torch.autograd.grad(distance, candidate)
+    assert slope.isfinite().all()
+
+
 def test_cosine_is_one_over_all_layers_rather_than_a_mean_of_layers():
     one = {"a": torch.tensor([10.0]), "b": torch.tensor([0.1])}
     other = {"a": torch.tensor([10.0]), "b": torch.tensor([-0.1])}
