@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from gilib.federated.noticed import drawing_layer, explained, preserved_randomness
 from gilib.federated.simulation import Forward, Gradients
-from gilib.federated.twice import twice_differentiable
+from gilib.federated.slots import Slots
+from gilib.federated.twice import WrittenOut, twice_differentiable
 from gilib.federated.update import Mode
 
 
@@ -25,10 +26,17 @@ def as_function(
     module = working_copy(model, mode=mode)
     reference(module)
     parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+    slots, written_out = Slots(module), WrittenOut()
+    always = any(isinstance(part, nn.RNNBase | nn.Hardsigmoid | nn.Hardswish) for part in module.modules())
+    called = False
 
     def forward(current: Gradients, images: Tensor) -> Tensor:
-        with twice_differentiable():
-            return logits_of(torch.func.functional_call(module, {**(draws or {}), **current}, (images,)))
+        nonlocal called
+        needed = always or written_out.met or not called  # the first call tells
+        with twice_differentiable(written_out if needed else None), slots.filled({**(draws or {}), **current}):
+            output = module(images)
+        called = True
+        return logits_of(output)
 
     return forward, parameters
 

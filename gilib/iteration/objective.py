@@ -40,6 +40,14 @@ from gilib.iteration.statistics import batch_norm_inputs, running_statistics, sh
 Objective = Callable[..., Tensor]
 
 
+class Rows(tuple[Tensor, ...]):
+    """One tensor a row. Restarts share their victim's, and nothing is copied before rows are evaluated together."""
+
+    def stacked(self) -> Tensor:
+        """All rows as one tensor (N, ...)."""
+        return self[0][None] if len(self) == 1 else torch.stack(list(self))
+
+
 @dataclass(frozen=True)
 class Problem:
     """What the attack works on: the model as a function, and the shared gradients and targets, one row a candidate.
@@ -53,7 +61,7 @@ class Problem:
     forward: Forward
     parameters: Gradients
     update: Update
-    gradients: Gradients
+    gradients: dict[str, "Rows"]
     targets: Tensor | None
     statistics: list[tuple[Tensor, Tensor]] | None
     restarts: int
@@ -85,7 +93,8 @@ class Problem:
             logits = checked_logits(forward, parameters, blank)
         check_own_backward(forward, parameters, blank)
         gradients = {
-            name: _rows([_unweighted(one, name, reference) for one in updates], restarts) for name in parameters
+            name: Rows(_unweighted(one, name, reference) for one in updates for _ in range(restarts))
+            for name in parameters
         }
         restored = [labels.restore(update, model) for update in updates]
         fixed = [as_targets(found, logits.shape[-1]).to(reference) for found in restored if found is not None]
@@ -165,7 +174,7 @@ class Problem:
         return found
 
     @property
-    def known(self) -> tuple[Gradients, Tensor, list[tuple[Tensor, Tensor]], dict[str, Tensor]]:
+    def known(self) -> tuple[dict[str, Rows], Tensor, list[tuple[Tensor, Tensor]], dict[str, Tensor]]:
         """What the server has about each row: gradients, targets, batch statistics, guessed draws."""
         targets = self.reference.new_zeros(self.rows, 0) if self.targets is None else self.targets
         return self.gradients, targets, self.statistics or [], self.draws
@@ -192,12 +201,6 @@ def _unweighted(update: Update, name: str, like: Tensor) -> Tensor:
     """One gradient before the client multiplied it for a weighted sum, in the dtype and on the device of the search."""
     value = update.gradients[name].to(like)
     return value if update.weight == 1 else value / update.weight
-
-
-def _rows(values: Sequence[Tensor], restarts: int) -> Tensor:
-    """One row a victim and restart; a single one is not copied."""
-    stacked = values[0][None] if len(values) == 1 else torch.stack(list(values))
-    return stacked if restarts == 1 else stacked.repeat_interleave(restarts, 0)
 
 
 def objective_of(problem: Problem, *, matching: Matching, priors: Sequence[Prior], by: GradientOf) -> Objective:

@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from gilib.federated import by_tape, by_transform, explained
 from gilib.iteration.matching import Matching
-from gilib.iteration.objective import Problem, objective_of
+from gilib.iteration.objective import Problem, Rows, objective_of
 from gilib.iteration.priors import Prior
 
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -47,8 +47,8 @@ class Stack:
     def __init__(
         self, problem: Problem, matching: Matching, priors: Sequence[Prior], *, slopes: bool, compiled: bool
     ) -> None:
-        self.slopes, self.known = slopes, problem.known
-        self.rows = chunk(problem)
+        self.slopes, self.rows = slopes, chunk(problem)
+        self.known = problem.known if self.rows == 1 else _stacked(problem.known)
         self.taped = objective_of(problem, matching=matching, priors=priors, by=by_tape)
         objective = objective_of(problem, matching=matching, priors=priors, by=by_transform)
         self.single = torch.func.grad_and_value(objective) if slopes else _without_slopes(objective)
@@ -133,9 +133,15 @@ def _without_slopes(objective: Callable[..., Tensor]) -> Callable[..., tuple[Ten
     return lambda candidate, *known: (torch.zeros_like(candidate), objective(candidate, *known))
 
 
+def _stacked(known: Any) -> Any:
+    """The same with one tensor for all rows."""
+    gradients, *others = known
+    return {name: rows.stacked() for name, rows in gradients.items()}, *others
+
+
 def _taken(known: Any, rows: Any) -> Any:
     """The given rows of every tensor in nested tuples, lists and dictionaries."""
-    if isinstance(known, Tensor):
+    if isinstance(known, Tensor | Rows):
         return known[rows]
     if isinstance(known, dict):
         return {name: _taken(value, rows) for name, value in known.items()}

@@ -11,7 +11,7 @@ from victims import random_batch, small_convnet, small_lenet
 from gilib.federated import Client, LocalTraining, cross_entropy
 from gilib.iteration.labels import joint, known
 from gilib.iteration.matching import cosine, gaussian_kernel, l1, squared_l2, tag, wasserstein, weighted
-from gilib.iteration.objective import Problem
+from gilib.iteration.objective import Problem, Rows
 from gilib.iteration.stack import evaluator
 
 MATCHINGS = {"squared_l2": squared_l2(), "cosine": cosine()}
@@ -67,7 +67,7 @@ def test_an_attack_in_the_wrong_mode_would_not_be_zero_at_the_truth():
     update = Client(model, mode="train", share_labels=True).update(batch)
     wrong = Client(model, mode="eval", share_labels=True).update(batch)
     problem = Problem.of(model, [wrong], labels=known(), restarts=1)
-    problem.gradients.update({name: value[None] for name, value in update.gradients.items()})
+    problem.gradients.update({name: Rows([value]) for name, value in update.gradients.items()})
     losses, _ = evaluator(problem, matching=squared_l2(), priors=())(batch.images.flatten()[None])
     assert losses > 1e-3
 
