@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gilib.federated.noticed import drawing_layer, explained, preserved_randomness
+from gilib.federated.noticed import drawing_layer, draws_each_time, explained, preserved_randomness
 from gilib.federated.simulation import Forward, Gradients
 from gilib.federated.slots import Slots
 from gilib.federated.twice import WrittenOut, twice_differentiable
@@ -142,7 +142,7 @@ def checked_logits(forward: Forward, parameters: Gradients, images: Tensor) -> T
             cause = explained(error)
             verb = "take" if cause.startswith("the sizes") else "run on"
             raise ValueError(f"the model does not {verb} images of shape {tuple(images.shape)}: {cause}") from error
-        if drawn():
+        if drawn() and draws_each_time(lambda: forward(parameters, images), images.device):
             raise ValueError(
                 f"the model draws at random in {drawing_layer(forward, parameters, images)}, from a global random "
                 "state: its updates cannot be simulated. Use mode='eval' or a rate of zero, make sure that functional "

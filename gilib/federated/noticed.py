@@ -31,6 +31,16 @@ def preserved_randomness(device: torch.device) -> Iterator[Callable[[], bool]]:
             np.random.set_state(numpy)  # noqa: NPY002 - it is put back
 
 
+def draws_each_time(run: Callable[[], object], device: torch.device, *, times: int = 3) -> bool:
+    """Whether every one of several runs moves the global random states: once, another thread may have drawn."""
+    for _ in range(times):
+        before = random_states(device)
+        run()
+        if random_states(device) == before:
+            return False
+    return True
+
+
 def drawing_layer(forward: Callable[..., Any], parameters: dict[str, Tensor], images: Tensor) -> str:
     """The innermost layer in whose forward pass something is drawn, in words."""
     module = next((cell.cell_contents for cell in forward.__closure__ or () if _is_module(cell)), None)

@@ -1,7 +1,8 @@
 """The matrix: every attack of the book against every defense, plain and adaptive, at two stages of training.
 
 ``python -m gilib.matrix`` computes it. ``ATTACKS`` and ``DEFENSES`` are its rows and columns; ``cells`` crosses any
-lists of them, and ``run`` computes what is missing. This package may import every other; no other imports it.
+lists of them, and `gilib.studies.run` computes what is missing. This package may import
+every other; no other imports it.
 
 Taught in: defenses/matrix.
 """
@@ -11,7 +12,6 @@ from gilib.matrix.columns import DEFENSES
 from gilib.matrix.defenses import DefenseEntry, Encrypted, Mixed, Summed, Transformed
 from gilib.matrix.measure import AttackCell, Cell, CostCell, cells
 from gilib.matrix.scenes import NETWORKS, STAGES, Scene, scene
-from gilib.matrix.store import load, run
 
 __all__ = [
     "ATTACKS",
@@ -33,7 +33,5 @@ __all__ = [
     "Summed",
     "Transformed",
     "cells",
-    "load",
-    "run",
     "scene",
 ]

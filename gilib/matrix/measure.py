@@ -1,22 +1,18 @@
 """What is measured: a cell is one attack against one defense at one stage, or the cost of one defense."""
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-import gilib
 from gilib import metrics
 from gilib.federated import fit
 from gilib.matrix.attacks import AttackEntry
 from gilib.matrix.defenses import DefenseEntry
-from gilib.matrix.describe import describe, key
 from gilib.matrix.scenes import PEOPLE, STAGES
+from gilib.studies import key
 
 MEANING = 2
 """Raise this when a measurement changes its meaning without a change of settings: everything is computed anew."""
@@ -102,22 +98,6 @@ def cells(attacks: Sequence[AttackEntry], defenses: Sequence[DefenseEntry]) -> l
             raise ValueError(f"expected every {kind} to have a name of its own; got {', '.join(names)}.")
     costs = [CostCell(defense) for defense in defenses]
     return [*costs, *(AttackCell(a, d, s) for a in attacks for d in defenses for s in STAGES)]
-
-
-def computed(cell: Cell) -> dict[str, Any]:
-    """The result of one cell, with the settings and versions that made it, by one thread.
-
-    Person n's client has the seed n, and everything else the seed 0, unless the settings say otherwise.
-    """
-    start, threads = time.perf_counter(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        result = {"key": cell.key, **cell.measure(), "settings": describe(cell)}
-    finally:
-        torch.set_num_threads(threads)
-    made = {"gilib": gilib.__version__, "torch": torch.__version__, "numpy": np.__version__}
-    made |= {"python": platform.python_version(), "processor": platform.machine()}
-    return result | {"computed in": round(time.perf_counter() - start, 1), "by": made}
 
 
 def _quality(way: Any, attack: AttackEntry, at: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is refused about a model, and what is taken: draws, outputs, wrappers, copies, precision, devices."""
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -48,6 +49,25 @@ def test_a_model_that_draws_is_noticed_by_its_draw(draw, part, where, capfd):
     with nothing_changes(model, capfd), pytest.raises(ValueError, match=rf"draws at random in {where}.*model\.dropout"):
         Client(model, mode="train").update(BATCH)
     assert random.getstate() == state
+
+
+class Watched(nn.Module):
+    """A layer beside which another thread draws, as a scheduler's does, in one call of three."""
+
+    calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.calls % 3 == 1:
+            thread = threading.Thread(target=random.random)
+            thread.start()
+            thread.join()
+        return images
+
+
+def test_what_another_thread_draws_is_not_the_models():
+    model = nn.Sequential(Watched(), nn.Flatten(), nn.Linear(768, 5)).double()
+    assert Client(model).update(BATCH).gradients
 
 
 def test_layers_that_could_draw_and_do_not_are_fine():

@@ -12,10 +12,10 @@ from gilib import iteration, metrics
 from gilib.federated import LocalTraining
 from gilib.iteration import matching, priors
 from gilib.iteration.hidden import searched
-from gilib.matrix import ATTACKS, DEFENSES, STAGES, Adaptation, AttackCell, CostCell, cells, load, scene
+from gilib.matrix import ATTACKS, DEFENSES, STAGES, Adaptation, AttackCell, CostCell, cells, scene
 from gilib.matrix.attacks import adapted
 from gilib.matrix.defenses import unaware
-from gilib.matrix.measure import computed
+from gilib.studies import computed, load
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "matrix.jsonl"
 BY_NAME = {entry.name: entry for entry in DEFENSES}

@@ -9,9 +9,8 @@ from typing import Any
 
 import joblib
 
-from gilib.matrix.measure import Cell, computed
+from gilib.studies.cell import Cell, Result, computed
 
-Result = dict[str, Any]
 Progress = Callable[[int, int, Cell], None]
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from matrix.small import DIVISION, NONE, Deadly, Guess, attack_cells
 
-from gilib.matrix import Adaptation, cells, load, run
+from gilib.matrix import Adaptation, cells
 from gilib.matrix.__main__ import main
-from gilib.matrix.measure import computed
+from gilib.studies import computed, load, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,7 +103,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from matrix.small import DIVISION, Guess, attack_cells
-from gilib.matrix import run
+from gilib.studies import run
 every = attack_cells(DIVISION, *(Guess(name=f"Guess {n}", level=n / 400) for n in range(400)))
 if __name__ == "__main__":
     run(every, Path(sys.argv[1]), jobs=2, progress=lambda *_: print("done", flush=True))

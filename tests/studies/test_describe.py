@@ -10,7 +10,7 @@ from matrix.small import DIVISION, NONE, Guess
 
 from gilib import models
 from gilib.matrix import ATTACKS, DEFENSES, cells
-from gilib.matrix.describe import describe, key
+from gilib.studies import describe, key
 
 
 def test_every_cell_of_the_matrix_has_a_key_of_its_own_which_another_process_agrees_with() -> None:
