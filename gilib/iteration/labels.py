@@ -271,13 +271,16 @@ def rlg_classes(update: Update, model: nn.Module) -> Tensor:
     unit = np.eye(classes)
     mixtures = sparse.block_diag([(2 * unit[c] - 1)[:, None] * space for c in range(classes)])
     payments = sparse.block_diag([-unit[c][:, None] for c in range(classes)])
-    solved = linprog(
-        np.repeat([0.0, 1.0], [classes * rank, classes]),
-        sparse.hstack([mixtures, payments], format="csc"),
-        -unit.flatten(),
-        bounds=[(None, None)] * (classes * rank) + [(0, None)] * classes,
-        method="highs",
-    )
+    for method in ("highs", "highs-ipm"):  # the simplex method gives up on some badly scaled programs
+        solved = linprog(
+            np.repeat([0.0, 1.0], [classes * rank, classes]),
+            sparse.hstack([mixtures, payments], format="csc"),
+            -unit.flatten(),
+            bounds=[(None, None)] * (classes * rank) + [(0, None)] * classes,
+            method=method,
+        )
+        if solved.x is not None:
+            break
     return torch.from_numpy(np.flatnonzero(solved.x[classes * rank :] < 0.5)).long()
 
 
