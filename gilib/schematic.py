@@ -13,7 +13,7 @@ from gilib.plots import PALETTE, STYLE, Figure
 __all__ = ["WIDTH", "Arrow", "Box", "schematic"]
 
 WIDTH = 4.8
-"""Inches. On a phone of 390 pixels the letters are then still eleven pixels high."""
+"""Inches. On a phone of 390 pixels letters of a box are then still ten pixels high."""
 
 # The edge and the inside of each look.
 _LOOKS = {

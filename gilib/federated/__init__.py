@@ -33,6 +33,7 @@ from gilib.federated.losses import (
 from gilib.federated.noticed import explained
 from gilib.federated.own_backward import check_own_backward
 from gilib.federated.simulation import (
+    MAPPED_NUMBERS,
     Forward,
     GradientOf,
     Gradients,
@@ -46,6 +47,7 @@ from gilib.federated.training import fit, train
 from gilib.federated.update import Mode, Update
 
 __all__ = [
+    "MAPPED_NUMBERS",
     "PLAIN",
     "Client",
     "Defense",

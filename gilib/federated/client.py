@@ -15,10 +15,16 @@ from gilib.federated.functional import as_function, checked_logits, copied, refe
 from gilib.federated.local_training import PLAIN, LocalTraining
 from gilib.federated.losses import Loss, as_targets, cross_entropy, logit_errors
 from gilib.federated.noticed import explained
-from gilib.federated.simulation import Forward, Gradients, by_tape, by_transform, local_update, training_steps
+from gilib.federated.simulation import (
+    MAPPED_NUMBERS,
+    Forward,
+    Gradients,
+    by_tape,
+    by_transform,
+    local_update,
+    training_steps,
+)
 from gilib.federated.update import Mode, Update
-
-_TOGETHER = 1_000_000  # samples times parameters up to which the gradients of all samples are one map
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def _samples_together(
     ``iteration/stack.py``; a model that cannot be mapped goes through the loop, which says what is wrong with it.
     """
     numbers = len(images) * sum(value.numel() for value in parameters.values())
-    if local.clip is None or numbers > _TOGETHER:
+    if local.clip is None or numbers > MAPPED_NUMBERS:
         return None
     try:
         return local_update(forward, parameters, images, targets, loss=loss, local=local, gradient_of=by_transform)

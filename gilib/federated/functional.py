@@ -6,10 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gilib.federated.noticed import drawing_layer, draws_each_time, explained, preserved_randomness
+from gilib.federated.noticed import SHARED, drawing_layer, draws_each_time, explained, preserved_randomness
 from gilib.federated.simulation import Forward, Gradients
-from gilib.federated.slots import Slots
-from gilib.federated.twice import WrittenOut, twice_differentiable
+from gilib.federated.twice import twice_differentiable
 from gilib.federated.update import Mode
 
 
@@ -26,17 +25,10 @@ def as_function(
     module = working_copy(model, mode=mode)
     reference(module)
     parameters = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
-    slots, written_out = Slots(module), WrittenOut()
-    always = any(isinstance(part, nn.RNNBase | nn.Hardsigmoid | nn.Hardswish) for part in module.modules())
-    called = False
 
     def forward(current: Gradients, images: Tensor) -> Tensor:
-        nonlocal called
-        needed = always or written_out.met or not called  # the first call tells
-        with twice_differentiable(written_out if needed else None), slots.filled({**(draws or {}), **current}):
-            output = module(images)
-        called = True
-        return logits_of(output)
+        with twice_differentiable():
+            return logits_of(torch.func.functional_call(module, {**(draws or {}), **current}, (images,)))
 
     return forward, parameters
 
@@ -142,7 +134,8 @@ def checked_logits(forward: Forward, parameters: Gradients, images: Tensor) -> T
             cause = explained(error)
             verb = "take" if cause.startswith("the sizes") else "run on"
             raise ValueError(f"the model does not {verb} images of shape {tuple(images.shape)}: {cause}") from error
-        if drawn() and draws_each_time(lambda: forward(parameters, images), images.device):
+        sources = drawn()
+        if sources - SHARED or (sources and draws_each_time(lambda: forward(parameters, images), images.device)):
             raise ValueError(
                 f"the model draws at random in {drawing_layer(forward, parameters, images)}, from a global random "
                 "state: its updates cannot be simulated. Use mode='eval' or a rate of zero, make sure that functional "

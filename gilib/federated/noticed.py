@@ -10,22 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+SHARED = {"Python", "NumPy"}
+"""Sources that other threads draw from now and then, such as those of a scheduler."""
 
-def random_states(device: torch.device) -> tuple[Any, ...]:
-    """The global random states that a model on ``device`` can draw from."""
-    cards = (torch.cuda.get_rng_state(device).tolist(),) if device.type == "cuda" else ()
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The global random states that a model on ``device`` can draw from, by their source."""
     numpy: Any = np.random.get_state()  # noqa: NPY002 - it is watched, not used
-    return (torch.get_rng_state().numpy().tobytes(), random.getstate(), numpy[1].tobytes(), *numpy[2:], *cards)
+    states = {
+        "PyTorch": torch.get_rng_state().numpy().tobytes(),
+        "Python": random.getstate(),
+        "NumPy": (numpy[1].tobytes(), *numpy[2:]),
+    }
+    return states | ({"card": torch.cuda.get_rng_state(device).tolist()} if device.type == "cuda" else {})
 
 
 @contextmanager
-def preserved_randomness(device: torch.device) -> Iterator[Callable[[], bool]]:
-    """Leave the global random states as they were, and give a function that says whether anything was drawn."""
+def preserved_randomness(device: torch.device) -> Iterator[Callable[[], set[str]]]:
+    """Leave the global random states as they were, and give a function that says from which something was drawn."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is watched, not used
     before = random_states(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            yield lambda: random_states(device) != before
+            yield lambda: {source for source, state in random_states(device).items() if state != before[source]}
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002 - it is put back
@@ -46,7 +53,7 @@ def drawing_layer(forward: Callable[..., Any], parameters: dict[str, Tensor], im
     module = next((cell.cell_contents for cell in forward.__closure__ or () if _is_module(cell)), None)
     if module is None:
         return "its forward pass"
-    open_layers: list[tuple[str, tuple[Any, ...]]] = []
+    open_layers: list[tuple[str, dict[str, Any]]] = []
     found: list[str] = []
 
     def enter(layer: nn.Module, inputs: Any, name: str) -> None:

@@ -17,6 +17,9 @@ Forward = Callable[[Gradients, Tensor], Tensor]
 HALVES = (torch.float16, torch.bfloat16)
 GradientOf = Callable[[Callable[[Gradients], Tensor], Gradients], Gradients]
 
+MAPPED_NUMBERS = 1_000_000
+"""Rows times parameters up to which rows are evaluated together. Beyond, gradients leave the processor's cache."""
+
 
 def by_transform(function: Callable[[Gradients], Tensor], at: Gradients) -> Gradients:
     """The gradient of ``function`` by `torch.func.grad`, which `torch.func.vmap` can map over victims."""

@@ -5,7 +5,7 @@ blocks, the fused LSTM and Hardsigmoid have only the first. The same functions w
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,17 +16,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class WrittenOut(TorchFunctionMode):
-    """Replaces functions by what they compute, in operations that can be differentiated twice.
-
-    ``met`` says whether there was one to replace.
-    """
-
-    met = False
+    """Replaces functions by what they compute, in operations that can be differentiated twice."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.met = self.met or func in HARDSIGMOIDS or func in RECURRENT
         if func in HARDSIGMOIDS:
             return _hardsigmoid(*args, **(kwargs or {}))
         if func in RECURRENT:
@@ -58,15 +52,12 @@ RECURRENT = {torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu}
 
 
 @contextmanager
-def twice_differentiable(written_out: WrittenOut | None = None) -> Iterator[None]:
-    """Run what is inside with operations that have a second derivative.
-
-    Without ``written_out``, which looks at every operation, for models that have nothing to write out.
-    """
+def twice_differentiable() -> Iterator[None]:
+    """Run what is inside with operations that have a second derivative."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), written_out or nullcontext():
+        with sdpa_kernel(SDPBackend.MATH), WrittenOut():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

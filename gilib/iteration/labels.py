@@ -257,7 +257,7 @@ def rlg_classes(update: Update, model: nn.Module) -> Tensor:
 
     With ``S`` the rank of the weight gradient (K, d), its column space is spanned by the samples' ``p - y``. Class c
     occurs if that space holds a vector that is negative at c and positive elsewhere. Needs fewer samples than classes
-    and features.
+    and features. Raises ValueError where neither solver solves the program.
 
     Source: Dang et al. (2021), section 3. Taught in: iteration/labels.
     """
@@ -280,8 +280,11 @@ def rlg_classes(update: Update, model: nn.Module) -> Tensor:
             method=method,
         )
         if solved.x is not None:
-            break
-    return torch.from_numpy(np.flatnonzero(solved.x[classes * rank :] < 0.5)).long()
+            return torch.from_numpy(np.flatnonzero(solved.x[classes * rank :] < 0.5)).long()
+    raise ValueError(
+        "rlg() could not solve its linear program, which is badly scaled for this update: "
+        f"{solved.message} Use counts()."
+    )
 
 
 def labels_of(counted: Tensor, size: int) -> Tensor:

@@ -61,7 +61,7 @@ class Problem:
     forward: Forward
     parameters: Gradients
     update: Update
-    gradients: dict[str, "Rows"]
+    gradients: dict[str, Rows]
     targets: Tensor | None
     statistics: list[tuple[Tensor, Tensor]] | None
     restarts: int

@@ -14,15 +14,12 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gilib.federated import by_tape, by_transform, explained
+from gilib.federated import MAPPED_NUMBERS, by_tape, by_transform, explained
 from gilib.iteration.matching import Matching
 from gilib.iteration.objective import Problem, Rows, objective_of
 from gilib.iteration.priors import Prior
 
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-MAPPED_NUMBERS = 1_000_000
-"""Rows times parameters up to which rows are evaluated together. Beyond, gradients leave the processor's cache."""
 
 LEAST_MAPPED = 4
 """Where fewer rows fit, a loop is as fast: the map's own work is shared by too few."""

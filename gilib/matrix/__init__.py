@@ -1,8 +1,8 @@
 """The matrix: every attack of the book against every defense, plain and adaptive, at two stages of training.
 
 ``python -m gilib.matrix`` computes it. ``ATTACKS`` and ``DEFENSES`` are its rows and columns; ``cells`` crosses any
-lists of them, and `gilib.studies.run` computes what is missing. This package may import
-every other; no other imports it.
+lists of them, and `gilib.studies.run` computes what is missing. This package may import every
+other; no other imports it.
 
 Taught in: defenses/matrix.
 """

@@ -1,7 +1,7 @@
 """Studies: measurements that take longer than a chapter may run, computed by one command and kept.
 
 A study is a list of cells. ``run`` computes those whose results a file lacks, on this machine or on a Dask cluster, and
-may be interrupted; ``load`` reads the file. The matrix of attacks and defenses is one, and ``bench/studies`` has more.
+may be interrupted; ``load`` reads the file. The matrix of attacks and defenses is one.
 
 Taught in: defenses/matrix.
 """

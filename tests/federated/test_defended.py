@@ -78,6 +78,27 @@ def test_a_large_bound_changes_nothing(local):
     assert_same(clipped.gradients, Client(model, local=local).update(batch).gradients)
 
 
+class Branching(nn.Module):
+    """A network that cannot be mapped: what it computes depends on values of the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(192, 5)
+
+    def forward(self, images):
+        flat = images.flatten(1)
+        return self.linear(flat if flat.mean().item() > 0.5 else flat.square())
+
+
+@pytest.mark.parametrize("bound", [0.01, 1e6])
+def test_clipping_goes_sample_by_sample_where_a_model_cannot_be_mapped(bound):
+    model, batch = Branching().double(), random_batch(4)
+    alone = per_sample_gradients(model, batch)
+    scaled = [{name: min(1, bound / norm(one)) * value for name, value in one.items()} for one in alone]
+    expected = {name: torch.stack([one[name] for one in scaled]).mean(dim=0) for name in scaled[0]}
+    assert_same(Client(model, local=LocalTraining(clip=bound)).update(batch).gradients, expected)
+
+
 def test_every_local_step_clips():
     model, batch = small_lenet(), random_batch(1)
     bound = 0.1 * float(norm(Client(model).update(batch).gradients))

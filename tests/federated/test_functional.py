@@ -65,6 +65,22 @@ class Watched(nn.Module):
         return images
 
 
+class DrawnOnce(nn.Module):
+    """A layer that draws in its first call and remembers: every copy of the model has another one."""
+
+    mask = None
+
+    def forward(self, images):
+        self.mask = torch.rand_like(images) if self.mask is None else self.mask
+        return images * self.mask
+
+
+def test_a_model_that_draws_only_once_is_noticed_too():
+    model = nn.Sequential(nn.Flatten(), DrawnOnce(), nn.Linear(768, 5)).double()
+    with pytest.raises(ValueError, match="draws at random"):
+        Client(model).update(BATCH)
+
+
 def test_what_another_thread_draws_is_not_the_models():
     model = nn.Sequential(Watched(), nn.Flatten(), nn.Linear(768, 5)).double()
     assert Client(model).update(BATCH).gradients
@@ -203,3 +219,28 @@ def test_another_default_device_changes_nothing():
         ]
         assert find_head(model, (3, 8, 8)).bias == "linear.bias"
     assert all(value.device.type == "cpu" and value.isfinite().all() for value in found)
+
+
+def test_functions_without_a_second_derivative_are_written_out_in_every_branch():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Hardsigmoid(), nn.Linear(4, 2))
+    functional = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), Squashed(), nn.Linear(4, 2))
+    for model in (module, functional):
+        forward, parameters = as_function(model)
+        forward(parameters, torch.zeros(1, 1, 2, 3))
+        for _ in range(2):
+            image = torch.full((1, 1, 2, 3), 0.3, requires_grad=True)
+            tracked = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+            loss = forward(tracked, image).square().sum()
+            first = torch.autograd.grad(loss, list(tracked.values()), create_graph=True)
+            [second] = torch.autograd.grad(sum(value.square().sum() for value in first), image)
+            assert second.abs().sum() > 0
+
+
+class Squashed(nn.Module):
+    """A function without a second derivative, called from the second time on: the first call says nothing about it."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return nn.functional.hardsigmoid(x) if self.calls > 1 else x

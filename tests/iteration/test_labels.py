@@ -1,6 +1,7 @@
 """Labels: who may read them, and iDLG's rule."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from victims import random_batch, small_attack, small_lenet
 from gilib import data, models
 from gilib.data import Batch
 from gilib.federated import Client, LocalTraining, Update, cross_entropy, logistic, train
+from gilib.iteration import labels as label_rules
 from gilib.iteration.labels import (
     column_minimum,
     counts,
@@ -376,3 +378,23 @@ def test_counts_needs_the_bias():
     update: Update = Client(model).update(random_batch(2))
     with pytest.raises(ValueError, match=r"bias gradient of the last layer is needed.*llg\(\) does without"):
         counts().restore(update, model)
+
+
+def test_rlg_turns_to_another_solver_and_says_when_none_solves_its_program(monkeypatch):
+    model, batch = small_lenet(), random_batch(2)
+    batch = Batch(batch.images, torch.tensor([1, 3]))
+    update, asked, original = Client(model).update(batch), [], label_rules.linprog
+
+    def failing(*arguments, method, solved_by=("highs-ipm",), **options):
+        asked.append(method)
+        found = original(*arguments, method=method, **options)
+        if method not in solved_by:
+            found.x, found.message = None, "numerical trouble."
+        return found
+
+    monkeypatch.setattr(label_rules, "linprog", failing)
+    assert rlg_classes(update, model).tolist() == [1, 3]
+    assert asked == ["highs", "highs-ipm"]
+    monkeypatch.setattr(label_rules, "linprog", partial(failing, solved_by=()))
+    with pytest.raises(ValueError, match=r"could not solve its linear program.*numerical trouble\. Use counts"):
+        rlg_classes(update, model)
