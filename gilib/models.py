@@ -192,7 +192,7 @@ def resnet(
     and biases are uniform in ``±1/sqrt(fan_in)``. Raises ValueError for an unknown activation or norm, or a size below
     one.
 
-    Source: He et al. (2016), sec. 4.2, with 1 x 1 convolutions as shortcuts. Taught in: iteration/training.
+    Source: He et al. (2016), sec. 4.2, with 1 x 1 convolutions as shortcuts. Taught in: iteration/priors.
     """
     _check_sizes(classes=classes, channels=channels, size=size, width=width, blocks=blocks)
     stem = _normalised_convolution(channels, width, kernel=3, stride=1, norm=norm)
