@@ -32,7 +32,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 SOURCES := $(shell find book chapters gilib -type f -not -path '*/vendor/*' -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book test lint unit notebooks site-tests execute lab serve lock bench bench-networks bench-tests clean
+.PHONY: help setup book test lint unit notebooks site-tests execute lab serve lock matrix studies bench bench-networks bench-tests clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ lock: $(DONE)/tools ## Pin again: the files *.lock and package-lock.json (add UP
 
 matrix: $(DONE)/install ## Every attack against every defense: computes what bench/matrix.jsonl lacks (ARGS="--help")
 	$(ONE_THREAD) $(BIN)/python -m gilib.matrix $(ARGS)
+
+studies: $(DONE)/install ## The chapters' studies at 32 x 32: computes what bench/studies/results lacks (ARGS="limits --jobs 1")
+	$(ONE_THREAD) $(BIN)/python -m bench.studies $(ARGS)
 
 bench: .venv-bench/.done ## Measure speed and quality beside a peer library (its own environment, .venv-bench)
 	.venv-bench/bin/python -m bench $(ARGS)

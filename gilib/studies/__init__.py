@@ -9,6 +9,7 @@ Taught in: defenses/matrix.
 from gilib.studies.cell import Cell, Result, computed
 from gilib.studies.command import carry_out
 from gilib.studies.describe import describe, key
+from gilib.studies.gather import gathered
 from gilib.studies.store import load, run
 
-__all__ = ["Cell", "Result", "carry_out", "computed", "describe", "key", "load", "run"]
+__all__ = ["Cell", "Result", "carry_out", "computed", "describe", "gathered", "key", "load", "run"]

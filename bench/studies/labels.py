@@ -1,0 +1,119 @@
+"""labels at scale: 100 classes, batches of up to 128, a ResNet-20, five seeds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gilib import data, models
+from gilib.data import Batch
+from gilib.federated import Client, seeded_generator, train
+from gilib.iteration import labels
+from gilib.studies import key
+
+CLASSES, SIZES, BATCHES = 100, (8, 32, 128), 20
+RULES: dict[str, Callable[[], labels.Labels]] = {
+    "column minimum": labels.column_minimum,
+    "LLG*": labels.llg,
+    "counts": labels.counts,
+}
+MEANING = 1
+
+
+@lru_cache
+def parts() -> tuple[Batch, Batch]:
+    """Public and private images of 100 classes: parts of ten photographs, 32 x 32, each shifted and tinted.
+
+    A class is one of the first ten crops of a photograph; an image of it is a window of 32 x 32 pixels of that crop at
+    48 x 48, with each colour scaled by up to a quarter.
+    """
+    crops = data.load("photos", size=48).images[:CLASSES]
+    generator = seeded_generator(0)
+    images, names = [], []
+    for name, crop in enumerate(crops):
+        for _ in range(48):
+            down, across = torch.randint(17, (2,), generator=generator).tolist()
+            tint = 0.75 + 0.5 * torch.rand(3, 1, 1, generator=generator)
+            images.append((crop[:, down : down + 32, across : across + 32] * tint).clamp(0, 1))
+            names.append(name)
+    every = torch.randperm(len(images), generator=generator)
+    stack, classes = torch.stack(images), torch.tensor(names)
+    half = len(every) // 2
+    return Batch(stack[every[:half]], classes[every[:half]]), Batch(stack[every[half:]], classes[every[half:]])
+
+
+@dataclass(frozen=True)
+class LabelCell:
+    """All rules on ``BATCHES`` batches of each size, on one network at one stage.
+
+    ``kind`` is "any" for labels as they come, "mostly" where three quarters of a batch are of one class.
+    """
+
+    kind: str
+    stage: int
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What a progress line says."""
+        return f"labels: {self.kind}, {self.stage} steps, seed {self.seed}"
+
+    @property
+    def key(self) -> str:
+        """Changes with every setting, and with no other."""
+        return key([MEANING, self, CLASSES, SIZES, BATCHES, list(RULES)])
+
+    def measure(self) -> dict[str, Any]:
+        """The mean share of labels that each rule reads, with their numbers, for every batch size."""
+        model, (_, private) = network(self.seed, self.stage), parts()
+        with torch.no_grad():
+            right = (model(private.images[:500]).argmax(dim=1) == private.labels[:500]).double().mean().item()
+        result: dict[str, Any] = {"kind": self.kind, "stage": self.stage, "seed": self.seed, "right": round(right, 3)}
+        for size in SIZES:
+            shares: dict[str, list[float]] = {name: [] for name in (*RULES, "equal counts", "one class")}
+            for batch in batches(self.kind, size):
+                update = Client(model).update(batch)
+                found = {name: rule().restore(update, model) for name, rule in RULES.items()}
+                found["equal counts"] = torch.arange(size) % CLASSES
+                found["one class"] = labels.last_layer(update, model)[1].argmin().expand(size)
+                for name, guess in found.items():
+                    assert guess is not None
+                    shares[name].append(shared(guess, batch.labels))
+            result[f"batch of {size}"] = {name: round(sum(some) / len(some), 4) for name, some in shares.items()}
+        return result
+
+
+def shared(found: Tensor, true: Tensor) -> float:
+    """The share of a batch's labels that are in the other list as well, each as often as it occurs in both."""
+    counts = [torch.bincount(one, minlength=CLASSES) for one in (found, true)]
+    return float(torch.minimum(*counts).sum()) / len(true)
+
+
+def batches(kind: str, size: int) -> list[Batch]:
+    """The same batches of the private images for every network."""
+    _, private = parts()
+    generator, made = seeded_generator(1, size), []
+    for _ in range(BATCHES):
+        mixed = torch.randperm(len(private), generator=generator)
+        if kind == "mostly":
+            own = mixed[private.labels[mixed] == int(private.labels[mixed[0]])][: 3 * size // 4]
+            mixed = torch.cat([own, mixed[: size - len(own)]])
+        made.append(Batch(private.images[mixed[:size]], private.labels[mixed[:size]]))
+    return made
+
+
+@lru_cache(maxsize=1)
+def _stages(seed: int) -> dict[int, nn.Module]:
+    model = models.resnet(CLASSES, width=16, blocks=3, seed=seed)
+    return train(model, parts()[0], stages=[0, 30, 300], learning_rate=0.05, seed=seed)
+
+
+def network(seed: int, stage: int) -> nn.Module:
+    """ResNet-20 for 100 classes, in eval mode."""
+    return _stages(seed)[stage]
+
+
+CELLS = [LabelCell(kind, stage, seed) for seed in range(5) for stage in (0, 30, 300) for kind in ("any", "mostly")]

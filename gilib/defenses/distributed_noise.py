@@ -1,0 +1,150 @@
+"""Differential privacy under secure aggregation: whole numbers with a little noise from each client, private as a sum.
+
+A client clips its update, rotates it, rounds it to whole numbers and adds its share of Skellam noise. The sum of all
+shares is the noise that the guarantee needs, and nobody has to be trusted to add it alone.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gilib.federated import seeded_generator
+
+_ORDERS = [1 + k / 10 for k in range(1, 100)] + list(range(11, 512))
+
+
+@dataclass(frozen=True)
+class DistributedNoise:
+    """What ``clients`` clients agree on to make the sum of their vectors of ``numbers`` entries private.
+
+    ``clip`` bounds the norm of one client's vector. ``noise`` is the standard deviation of the sum's noise, as a
+    multiple of ``clip``. A unit is ``scale`` whole numbers: a larger scale rounds less and takes more bits. ``seed`` is
+    that of the rotation, which everybody knows. Raises ValueError unless all are positive.
+
+    Source: Agarwal, Kairouz and Liu (2021); rotation and rounding are those of Kairouz, Liu and Steinke (2021).
+    Taught in: defenses/distributed_privacy.
+    """
+
+    numbers: int
+    clients: int
+    clip: float
+    noise: float
+    scale: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.numbers, self.clients, self.clip, self.noise, self.scale) <= 0:
+            raise ValueError(f"expected positive numbers, clients, clip, noise and scale; got {self}.")
+
+    @property
+    def padded(self) -> int:
+        """The length of what is sent: the next power of two."""
+        return 1 << (self.numbers - 1).bit_length()
+
+    @property
+    def l2(self) -> float:
+        """The largest norm of a client's whole numbers: the clip, and what rounding may add with probability 1 - 1/e.
+
+        Rounding is repeated until it adds no more. Source: the conditional rounding of Kairouz, Liu and Steinke (2021).
+        """
+        length = self.clip * self.scale
+        likely = length**2 + self.padded / 4 + math.sqrt(2.0) * (length + math.sqrt(self.padded) / 2)
+        return math.sqrt(min(likely, (length + math.sqrt(self.padded)) ** 2))
+
+    @property
+    def l1(self) -> float:
+        """The largest sum of sizes: of whole numbers no more than the squared norm."""
+        return min(self.l2**2, math.sqrt(self.padded) * self.l2)
+
+    @property
+    def variance(self) -> float:
+        """The variance of the noise of each entry of the sum."""
+        return (self.noise * self.clip * self.scale) ** 2
+
+    def encode(self, vector: Tensor, *, generator: torch.Generator) -> Tensor:
+        """One client's vector (numbers,) as whole numbers (padded,), float64: clipped, rotated, rounded, with noise.
+
+        Raises ValueError for another shape and for values that are not finite.
+        """
+        if vector.shape != (self.numbers,) or not bool(vector.isfinite().all()):
+            raise ValueError(f"expected {self.numbers} finite numbers; got shape {tuple(vector.shape)}.")
+        vector = vector.detach().double()
+        clipped = vector * min(1.0, self.clip / max(float(vector.norm()), 1e-300))
+        rounded = self.rounded(self.scale * self.rotated(clipped), generator=generator)
+        rate = torch.full((self.padded,), self.variance / (2 * self.clients), dtype=torch.float64)
+        return rounded + torch.poisson(rate, generator=generator) - torch.poisson(rate, generator=generator)
+
+    def decode(self, total: Tensor) -> Tensor:
+        """The sum of the clients' vectors (numbers,), from the sum (padded,) of what they sent."""
+        signed = _hadamard(total.double()) / self.scale
+        return (signed * self._signs())[: self.numbers]
+
+    def rotated(self, vector: Tensor) -> Tensor:
+        """The vector with random signs through a Hadamard transform: no entry stands out, and the norm stays."""
+        padding = vector.new_zeros(self.padded - self.numbers)
+        return _hadamard(torch.cat([vector, padding]) * self._signs())
+
+    def rounded(self, vector: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Each entry up or down at random, so that it is right on average; again while the norm is over ``l2``."""
+        low = vector.floor()
+        while True:
+            chance = torch.rand(vector.shape, generator=generator, dtype=torch.float64)
+            whole = low + (chance < vector - low)
+            if float(whole.norm()) <= self.l2:
+                return whole
+
+    def _signs(self) -> Tensor:
+        draws = torch.randint(2, (self.padded,), generator=seeded_generator(self.seed), device="cpu")
+        return 2.0 * draws.double() - 1.0
+
+    def epsilon(self, *, rounds: int, delta: float, honest: int | None = None) -> float:
+        """The epsilon of a client, not of a sample, after ``rounds`` rounds in which all clients take part.
+
+        Neighbours differ by one client added or removed. ``honest`` is how many of the clients really add their noise,
+        all unless given. Raises ValueError for values out of range.
+        """
+        present = self.clients if honest is None else honest
+        if not (0 < present <= self.clients and rounds > 0 and 0 < delta < 1):
+            raise ValueError(
+                f"expected 1 to {self.clients} honest clients, rounds from 1 and delta in (0, 1); got {present}, "
+                f"{rounds} and {delta}."
+            )
+        variance = self.variance * present / self.clients
+        return skellam_epsilon(self.l2, self.l1, variance=variance, rounds=rounds, delta=delta)
+
+
+def skellam_epsilon(l2: float, l1: float, *, variance: float, rounds: int, delta: float) -> float:
+    """An upper bound on the epsilon of ``rounds`` sums of whole numbers with Skellam noise of this ``variance``.
+
+    ``l2`` and ``l1`` bound what one client adds to a sum. Renyi divergence of order a:
+    ``a l2^2 / (2 v) + min(((2 a - 1) l2^2 + 6 l1) / (4 v^2), 3 l1 / (2 v))``, added over rounds and converted.
+
+    Source: Agarwal, Kairouz and Liu (2021), the bound for several dimensions; the conversion to epsilon is that of
+    Canonne, Kamath and Steinke (2020).
+    Taught in: defenses/distributed_privacy.
+    """
+    best = math.inf
+    for order in _ORDERS:
+        extra = min(((2 * order - 1) * l2**2 + 6 * l1) / (4 * variance**2), 3 * l1 / (2 * variance))
+        divergence = rounds * (order * l2**2 / (2 * variance) + extra)
+        converted = divergence + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
+        best = min(best, converted)
+    return max(0.0, best)
+
+
+def wrapped(total: Tensor, bits: int) -> Tensor:
+    """Whole numbers modulo ``2 ** bits``, from ``-2 ** (bits - 1)`` on: what is left of a sum that overflows."""
+    half = 2.0 ** (bits - 1)
+    return torch.remainder(total.double() + half, 2 * half) - half
+
+
+def _hadamard(vector: Tensor) -> Tensor:
+    """The orthonormal Walsh-Hadamard transform of a vector whose length is a power of two. It undoes itself."""
+    length, width = len(vector), 1
+    while width < length:
+        pairs = vector.reshape(-1, 2, width)
+        vector = torch.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], dim=1).reshape(-1)
+        width *= 2
+    return vector / math.sqrt(length)
