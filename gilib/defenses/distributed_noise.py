@@ -40,14 +40,15 @@ class DistributedNoise:
 
     @property
     def padded(self) -> int:
-        """The length of what is sent: the next power of two."""
+        """The length of what is sent, which is the next power of two."""
         return 1 << (self.numbers - 1).bit_length()
 
     @property
     def l2(self) -> float:
-        """The largest norm of a client's whole numbers: the clip, and what rounding may add with probability 1 - 1/e.
+        """The largest norm of a client's whole numbers, which is the clip and what rounding may add.
 
-        Rounding is repeated until it adds no more. Source: the conditional rounding of Kairouz, Liu and Steinke (2021).
+        Rounding is repeated until it adds no more than it does with probability 1 - exp(-1). That is the conditional
+        rounding of Kairouz, Liu and Steinke (2021).
         """
         length = self.clip * self.scale
         likely = length**2 + self.padded / 4 + math.sqrt(2.0) * (length + math.sqrt(self.padded) / 2)
@@ -55,7 +56,7 @@ class DistributedNoise:
 
     @property
     def l1(self) -> float:
-        """The largest sum of sizes: of whole numbers no more than the squared norm."""
+        """The largest sum of sizes, of whole numbers no more than the squared norm."""
         return min(self.l2**2, math.sqrt(self.padded) * self.l2)
 
     @property
