@@ -184,6 +184,46 @@ def glued_as_text(notebook: Notebook) -> list[str]:
     return complaints
 
 
+def summary_of(notebook: Notebook) -> str:
+    """The section 'Summary', up to the next heading of the same rank."""
+    found = re.search(r"(?ms)^## +Summary *\n(.*?)(?=^## |\Z)", prose_of(notebook))
+    return found.group(1) if found else ""
+
+
+def summary_names_its_evidence(notebook: Notebook) -> list[str]:
+    """Demand that every claim of the summary (a bullet, or a row of a table) points to a figure or section here."""
+    labels = set(re.findall(r"(?m)^\(([\w-]+)\)=", prose_of(notebook)))
+    labels |= set(re.findall(r":(?:label|name): *(\S+)", prose_of(notebook)))
+    labels |= set(re.findall(r"(?m)^\$\$ *\(([\w-]+)\)", prose_of(notebook)))
+    for _, cell in cells_of(notebook, "code"):
+        labels |= {cell.get("metadata", {}).get("mystnb", {}).get("figure", {}).get("name")}
+    claims = re.split(r"(?m)^(?=[-*] )", summary_of(notebook))[1:] or _rows(summary_of(notebook))
+    complaints = [] if claims else ["the summary has no bullets"]
+    for claim in claims:
+        named = re.findall(r"\{(?:numref|ref|eq)\}`(?:[^`<]*<)?([^`>]+)>?`", claim)
+        if not any(name in labels for name in named):
+            complaints.append(f"the summary points to no figure or section of this chapter: {claim[:80].strip()}")
+    return complaints
+
+
+def _rows(text: str) -> list[str]:
+    """The rows of a table below its head."""
+    return [line for line in text.splitlines() if line.startswith("|")][2:]
+
+
+def summary_says_what_it_was_measured_on(notebook: Notebook) -> list[str]:
+    """Demand one sentence on victims and networks, and how many seeds: what a claim of the summary rests on."""
+    found = re.search(r"(?m)^\*Measured on\*:[^\n]*(?:\n(?!\n|[-*|]).*)*", summary_of(notebook))
+    if not found:
+        return ["the summary lacks the line '*Measured on*: victims, networks, seeds'"]
+    rest, seeds = re.subn(r"(?i)\S+ seeds?\b", "", found.group())
+    complaints = [] if seeds else ["'*Measured on*' says nothing about seeds"]
+    counted = re.search(rf"(?i)\d|glue:text|\b(?:{NUMBERS})\b", rest)
+    return complaints if counted else [*complaints, "'*Measured on*' says not how many victims"]
+
+
+NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen|twenty|thirty|sixty|hundred"
+
 RULES = [
     executed_in_order,
     outputs_stored,
@@ -195,4 +235,6 @@ RULES = [
     exercises_solved,
     ignored_outputs,
     glued_as_text,
+    summary_names_its_evidence,
+    summary_says_what_it_was_measured_on,
 ]

@@ -20,6 +20,11 @@ The threat model is A; the median is {glue:text}`x-psnr`, the rate $0.1$, the co
 ## What it costs
 ## What it means
 ## Summary
+
+*Measured on*: sixteen photographs, one network (one seed).
+
+- *Run it*: it leaks ({numref}`fig-x`).
+
 ## Exercises
 
 ```{exercise}
@@ -270,3 +275,25 @@ def test_typed_number_with_a_reason(good):
     assert not typed_numbers(good)
     good["cells"][-1]["metadata"]["typed-numbers"]["31.2"] = " "
     assert typed_numbers(good)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    ["it leaks.", "it leaks ({numref}`fig-y`).", "it leaks (fig-x).", "it leaks ({doc}`fig-x`)."],
+)
+def test_a_claim_of_the_summary_points_to_evidence_of_the_chapter(good, claim):
+    good["cells"][0]["source"] = TEXT.replace("it leaks ({numref}`fig-x`).", claim)
+    assert rules.summary_names_its_evidence(good)
+
+
+def test_a_section_and_a_table_serve_as_well(good):
+    text = TEXT.replace("## What it costs", "(sec-x)=\n## What it costs")
+    for summary in ("- *Run it*: {ref}`sec-x`.", "| a | b |\n|---|---|\n| run it | {ref}`here <sec-x>` |"):
+        good["cells"][0]["source"] = text.replace("- *Run it*: it leaks ({numref}`fig-x`).", summary)
+        assert rules.summary_names_its_evidence(good) == []
+
+
+@pytest.mark.parametrize("line", ["", "*Measured on*: photographs, one seed.", "*Measured on*: 16 photographs."])
+def test_the_summary_says_how_much_it_rests_on(good, line):
+    good["cells"][0]["source"] = TEXT.replace("*Measured on*: sixteen photographs, one network (one seed).", line)
+    assert rules.summary_says_what_it_was_measured_on(good)
