@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.studies.victims import Net, held_out, nearest
+from bench.studies.victims import Net, held_out, photographs
 from gilib import metrics
 from gilib.data import Batch
 from gilib.federated import Client, Defense, LocalTraining, Update, seeded_generator
@@ -17,6 +17,7 @@ from gilib.federated.update import Mode
 from gilib.iteration.attack import Attack
 from gilib.iteration.reconstruction import Reconstruction
 from gilib.jacobian import jacobian
+from gilib.matrix.defenses import unaware
 from gilib.studies import key
 
 MEANING = 1
@@ -68,7 +69,7 @@ class SearchCell:
         )
         updates = [client.update(batch, round=place) for place, batch in enumerate(batches)]
         if self.careless:
-            updates = [replace(update, local=LocalTraining()) for update in updates]
+            updates = [unaware(update) for update in updates]
         start = time.process_time()
         found = self.attack.reconstruct_many(client.improved(), updates)
         seconds = time.process_time() - start
@@ -76,7 +77,7 @@ class SearchCell:
             "setting": self.setting,
             "net": str(self.net),
             "right": round(self.net.right(), 3),
-            **scores(found, batches),
+            **scores(found, batches, photographs().images),
             "length": [_length(update) for update in updates],
             "objective": [round(float(one.losses.min()), 6) for one in found],
             "seconds per client": round(seconds / self.victims, 2),
@@ -137,17 +138,23 @@ def spectrum(client: Client, batch: Batch) -> Tensor:
     return torch.linalg.svdvals(projected)
 
 
-def scores(found: Sequence[Reconstruction], batches: Sequence[Batch]) -> dict[str, Any]:
-    """PSNR, SSIM, the nearest of all crops and the client's own crop, for every image in the clients' order."""
-    truth = torch.cat([batch.images for batch in batches])
-    pairs = zip(found, batches, strict=True)
-    images = torch.cat([one.images[metrics.match(one.images, batch.images)] for one, batch in pairs])
+def scores(found: Sequence[Reconstruction], batches: Sequence[Batch], candidates: Tensor) -> dict[str, Any]:
+    """PSNR (100 is exact), SSIM, the nearest candidate and the client's own, for every image in the clients' order."""
+    pairs = [(one.images, batch.images.to(one.images)) for one, batch in zip(found, batches, strict=True)]
+    truth = torch.cat([true for _, true in pairs])
+    images = torch.cat([found_images[metrics.match(found_images, true)] for found_images, true in pairs])
     return {
-        "psnr": _rounded(metrics.psnr(images, truth), 2),
+        "psnr": _rounded(metrics.psnr(images, truth).clamp(max=100), 2),
         "ssim": _rounded(metrics.ssim(images, truth), 3),
-        "nearest": nearest(images).tolist(),
-        "own": nearest(truth).tolist(),
+        "nearest": nearest(images, candidates).tolist(),
+        "own": nearest(truth, candidates).tolist(),
     }
+
+
+def nearest(images: Tensor, candidates: Tensor) -> Tensor:
+    """Which of the candidates (N, C, H, W) each of the images (B, C, H, W) is nearest to."""
+    pair = images.flatten(1).double(), candidates.flatten(1).double()
+    return torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
 
 def in_groups(cell: SearchCell, victims: int, group: int = 4) -> list[SearchCell]:

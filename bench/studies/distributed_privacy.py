@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from gilib import data, metrics, models
+from bench.studies.cells import scores
+from gilib import data, models
 from gilib.data import Batch
 from gilib.defenses.aggregation_messages import flat
-from gilib.defenses.distributed_noise import DistributedNoise
+from gilib.defenses.distributed_noise import DistributedNoise, clipped
 from gilib.defenses.encryption import unflat
-from gilib.federated import Client, Update, cross_entropy, seeded_generator, train
+from gilib.federated import Client, Update, seeded_generator, train
 from gilib.iteration import inverting_gradients, optimizers
 from gilib.studies import key
 
@@ -72,14 +73,14 @@ class AccuracyCell:
         theta = {name: value.detach() for name, value in model.named_parameters()}
         shapes = {name: tuple(value.shape) for name, value in theta.items()}
         numbers = sum(value.numel() for value in theta.values())
-        sums = DistributedNoise(numbers, self.clients, CLIP, max(self.noise, 1e-9), SCALE)
+        sums = DistributedNoise(numbers, self.clients, CLIP, self.noise, SCALE) if self.whole else None
         for _ in range(ROUNDS):
             vectors = vmap(_gradient, in_dims=(None, None, 0, 0))(model, theta, x, y)
-            if self.whole:
+            if sums:
                 total = sums.decode(sum(sums.encode(one, generator=generator) for one in vectors))  # type: ignore[arg-type]
             else:
                 noise = torch.randn(numbers, generator=generator, dtype=torch.float64)
-                total = _clipped(vectors).sum(dim=0) + self.noise * CLIP * noise
+                total = clipped(vectors, CLIP).sum(dim=0) + self.noise * CLIP * noise
             step = unflat(self.rate / self.clients * total, shapes)
             theta = {name: value - step[name] for name, value in theta.items()}
         with torch.no_grad():
@@ -91,7 +92,8 @@ class AccuracyCell:
 class SeenCell:
     """What an attacker finds who has subtracted all other clients: 16 clients with one clipped update each, and noise.
 
-    ``samples`` is how many digits a client holds, ``tv`` the weight of the attacker's prior.
+    ``samples`` is how many digits a client holds, ``tv`` the weight of the attacker's prior. After ``stage`` steps the
+    network has been trained on the clients' digits too.
     """
 
     noise: float
@@ -110,9 +112,8 @@ class SeenCell:
         return key([MEANING, self, CLIP])
 
     def measure(self) -> dict[str, Any]:
-        """PSNR, the nearest of all 1,797 digits and the client's own, for every image."""
+        """PSNR, SSIM, the nearest of all 1,797 digits and the client's own, for every image."""
         private, _ = people()
-        digits = data.load("digits")
         model = train(network(), private, stages=[self.stage])[self.stage]
         client = Client(model, share_labels=True)
         held = [range(at, at + self.samples) for at in range(0, 16 * self.samples, self.samples)]
@@ -120,14 +121,7 @@ class SeenCell:
         updates = [_noisy(client.update(batch), self.noise, seed) for seed, batch in enumerate(batches)]
         attack = replace(inverting_gradients(tv=self.tv, iterations=200), optimizer=optimizers.adam(0.1))
         found = attack.reconstruct_many(model, updates)
-        pairs = zip(found, batches, strict=True)
-        images = torch.cat([one.images[metrics.match(one.images, b.images.double())] for one, b in pairs])
-        truth = torch.cat([batch.images for batch in batches]).double()
-        return {
-            "psnr": [round(value, 2) for value in metrics.psnr(images, truth).clamp(max=100).tolist()],
-            "nearest": _nearest(images, digits.images),
-            "own": _nearest(truth, digits.images),
-        }
+        return scores(found, batches, data.load("digits").images)
 
 
 def _gradient(model: nn.Module, theta: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -138,20 +132,11 @@ def _gradient(model: nn.Module, theta: dict[str, Tensor], x: Tensor, y: Tensor) 
     return torch.cat([value.flatten() for value in grad(loss)(theta).values()])
 
 
-def _clipped(vectors: Tensor) -> Tensor:
-    return vectors * (CLIP / vectors.norm(dim=-1, keepdim=True)).clamp(max=1)
-
-
 def _noisy(update: Update, noise: float, seed: int) -> Update:
-    vector = _clipped(flat(update))
+    vector = clipped(flat(update), CLIP)
     vector = vector + noise * CLIP * torch.randn(len(vector), generator=seeded_generator(1, seed), dtype=torch.float64)
     shapes = {name: tuple(value.shape) for name, value in update.gradients.items()}
-    return replace(update, gradients=unflat(vector, shapes), loss=cross_entropy)
-
-
-def _nearest(images: Tensor, candidates: Tensor) -> list[int]:
-    pair = images.flatten(1).double(), candidates.flatten(1).double()
-    return torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1).tolist()
+    return replace(update, gradients=unflat(vector, shapes))
 
 
 CELLS = [

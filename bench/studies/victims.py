@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from gilib import data, models
 from gilib.data import Batch, Dataset
@@ -66,12 +66,6 @@ def held_out(first: int, victims: int, batch: int) -> list[Batch]:
     """
     wanted = [(first + place) % HELD_OUT for place in range(victims * batch)]
     return [photographs().batch(wanted[at : at + batch]) for at in range(0, len(wanted), batch)]
-
-
-def nearest(images: Tensor) -> Tensor:
-    """Which of all crops each of the images (N, 3, 32, 32) is nearest to."""
-    every = photographs().images.flatten(1).double()
-    return torch.cdist(images.flatten(1).double(), every, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
 
 @lru_cache(maxsize=4)

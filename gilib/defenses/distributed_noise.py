@@ -21,7 +21,8 @@ class DistributedNoise:
 
     ``clip`` bounds the norm of one client's vector. ``noise`` is the standard deviation of the sum's noise, as a
     multiple of ``clip``. A unit is ``scale`` whole numbers: a larger scale rounds less and takes more bits. ``seed`` is
-    that of the rotation, which everybody knows. Raises ValueError unless all are positive.
+    that of the rotation, which everybody knows. The generator of the noise must be one that nobody else can repeat; a
+    seeded one, as in this book, protects nobody. Raises ValueError unless all are positive and finite.
 
     Source: Agarwal, Kairouz and Liu (2021); rotation and rounding are those of Kairouz, Liu and Steinke (2021).
     Taught in: defenses/distributed_privacy.
@@ -35,8 +36,8 @@ class DistributedNoise:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.numbers, self.clients, self.clip, self.noise, self.scale) <= 0:
-            raise ValueError(f"expected positive numbers, clients, clip, noise and scale; got {self}.")
+        if not all(0 < value < math.inf for value in (self.numbers, self.clients, self.clip, self.noise, self.scale)):
+            raise ValueError(f"expected positive numbers, clients, clip, noise and scale, all finite; got {self}.")
 
     @property
     def padded(self) -> int:
@@ -71,10 +72,9 @@ class DistributedNoise:
         """
         if vector.shape != (self.numbers,) or not bool(vector.isfinite().all()):
             raise ValueError(f"expected {self.numbers} finite numbers; got shape {tuple(vector.shape)}.")
-        vector = vector.detach().double()
-        clipped = vector * min(1.0, self.clip / max(float(vector.norm()), 1e-300))
-        rounded = self.rounded(self.scale * self.rotated(clipped), generator=generator)
-        rate = torch.full((self.padded,), self.variance / (2 * self.clients), dtype=torch.float64)
+        rotated = self.rotated(clipped(vector.detach().to("cpu", torch.float64), self.clip))
+        rounded = self.rounded(self.scale * rotated, generator=generator)
+        rate = torch.full((self.padded,), self.variance / (2 * self.clients), dtype=torch.float64, device="cpu")
         return rounded + torch.poisson(rate, generator=generator) - torch.poisson(rate, generator=generator)
 
     def decode(self, total: Tensor) -> Tensor:
@@ -88,10 +88,18 @@ class DistributedNoise:
         return _hadamard(torch.cat([vector, padding]) * self._signs())
 
     def rounded(self, vector: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Each entry up or down at random, so that it is right on average; again while the norm is over ``l2``."""
+        """Each entry up or down at random, so that it is right on average; again while the norm is over ``l2``.
+
+        Raises ValueError for a vector that is longer than the clip, for which that might never end.
+        """
+        if not float(vector.norm()) <= (1 + 1e-6) * self.clip * self.scale:
+            raise ValueError(
+                f"expected a vector of norm {self.clip * self.scale:g} (clip times scale) or less, got "
+                f"{float(vector.norm()):g}. Clip it first."
+            )
         low = vector.floor()
         while True:
-            chance = torch.rand(vector.shape, generator=generator, dtype=torch.float64)
+            chance = torch.rand(vector.shape, generator=generator, dtype=torch.float64, device="cpu")
             whole = low + (chance < vector - low)
             if float(whole.norm()) <= self.l2:
                 return whole
@@ -119,20 +127,35 @@ class DistributedNoise:
 def skellam_epsilon(l2: float, l1: float, *, variance: float, rounds: int, delta: float) -> float:
     """An upper bound on the epsilon of ``rounds`` sums of whole numbers with Skellam noise of this ``variance``.
 
-    ``l2`` and ``l1`` bound what one client adds to a sum. Renyi divergence of order a:
-    ``a l2^2 / (2 v) + min(((2 a - 1) l2^2 + 6 l1) / (4 v^2), 3 l1 / (2 v))``, added over rounds and converted.
+    ``l2`` and ``l1`` bound what one client adds to a sum. The divergences of the rounds add up, and the order is the
+    one that serves best.
 
-    Source: Agarwal, Kairouz and Liu (2021), the bound for several dimensions; the conversion to epsilon is that of
-    Canonne, Kamath and Steinke (2020).
+    Source: Agarwal, Kairouz and Liu (2021); the conversion to epsilon is that of Canonne, Kamath and Steinke (2020).
     Taught in: defenses/distributed_privacy.
     """
-    best = math.inf
-    for order in _ORDERS:
-        extra = min(((2 * order - 1) * l2**2 + 6 * l1) / (4 * variance**2), 3 * l1 / (2 * variance))
-        divergence = rounds * (order * l2**2 / (2 * variance) + extra)
-        converted = divergence + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
-        best = min(best, converted)
-    return max(0.0, best)
+
+    def at(order: float) -> float:
+        divergence = rounds * skellam_divergence(order, l2, l1, variance=variance)
+        return divergence + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
+
+    return max(0.0, min(map(at, _ORDERS)))
+
+
+def skellam_divergence(order: float, l2: float, l1: float, *, variance: float) -> float:
+    """An upper bound on the Renyi divergence of this ``order`` between Skellam noise and the same noise, moved.
+
+    ``a l2^2 / (2 v) + min(((2 a - 1) l2^2 + 6 l1) / (4 v^2), 3 l1 / (2 v))``, with a for ``order``, v for ``variance``
+    and ``l2`` and ``l1`` for the norms of the move, in whole numbers.
+
+    Source: Agarwal, Kairouz and Liu (2021), the bound for several dimensions. Taught in: defenses/distributed_privacy.
+    """
+    extra = min(((2 * order - 1) * l2**2 + 6 * l1) / (4 * variance**2), 3 * l1 / (2 * variance))
+    return order * l2**2 / (2 * variance) + extra
+
+
+def clipped(vectors: Tensor, norm: float) -> Tensor:
+    """Vectors (..., D), each scaled down to at most this norm."""
+    return vectors * (norm / vectors.norm(dim=-1, keepdim=True)).clamp(max=1)
 
 
 def wrapped(total: Tensor, bits: int) -> Tensor:

@@ -9,7 +9,7 @@ from dp_accounting.pld import privacy_loss_distribution
 from scipy import special, stats
 
 from gilib.defenses.aggregation_messages import Agreement
-from gilib.defenses.distributed_noise import DistributedNoise, skellam_epsilon, wrapped
+from gilib.defenses.distributed_noise import DistributedNoise, skellam_divergence, skellam_epsilon, wrapped
 from gilib.defenses.encryption import FixedPoint
 from gilib.defenses.privacy import gaussian_epsilon
 from gilib.defenses.secure_aggregation import PROTOCOLS, aggregate
@@ -81,8 +81,7 @@ def test_the_divergence_is_no_smaller_than_the_exact_one(variance, shift, order)
     x = np.arange(-int(12 * math.sqrt(variance) + 50), int(12 * math.sqrt(variance) + 50))
     noise = stats.skellam(variance / 2, variance / 2)
     exact = special.logsumexp(order * noise.logpmf(x) - (order - 1) * noise.logpmf(x - shift)) / (order - 1)
-    extra = min(((2 * order - 1) * shift**2 + 6 * shift) / (4 * variance**2), 3 * shift / (2 * variance))
-    bound = order * shift**2 / (2 * variance) + extra
+    bound = skellam_divergence(order, shift, shift, variance=variance)
     assert exact <= bound
     if order * shift <= variance / 4:
         assert bound < 1.05 * exact
@@ -132,6 +131,10 @@ def test_a_sum_that_fits_survives_the_modulus_and_a_larger_one_does_not():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="expected positive"):
         DistributedNoise(10, 5, 1.0, 0.0, 100.0)
+    with pytest.raises(ValueError, match="expected positive"):
+        DistributedNoise(10, 5, math.nan, 1.0, 100.0)
+    with pytest.raises(ValueError, match="Clip it first"):
+        SUMS.rounded(torch.full((SUMS.padded,), 100.0, dtype=torch.float64), generator=seeded_generator(0))
     with pytest.raises(ValueError, match="1000 finite numbers"):
         SUMS.encode(torch.zeros(5), generator=seeded_generator(0))
     with pytest.raises(ValueError, match="finite"):

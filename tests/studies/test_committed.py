@@ -10,10 +10,10 @@ import torch
 
 from bench.studies import labels, training
 from bench.studies.__main__ import NAMES, RESULTS, cells, main, path
-from bench.studies.cells import RankCell, SearchCell, in_groups, spectrum
+from bench.studies.cells import RankCell, SearchCell, in_groups, nearest, spectrum
 from bench.studies.distributed_privacy import AccuracyCell, SeenCell
 from bench.studies.labels import LabelCell
-from bench.studies.victims import HELD_OUT, Net, held_out, nearest, photographs
+from bench.studies.victims import HELD_OUT, Net, held_out, photographs
 from gilib import data, models
 from gilib.federated import Client, LocalTraining
 from gilib.iteration import inverting_gradients
@@ -55,10 +55,11 @@ def test_every_image_has_all_measures(name):
     for result in load(path(name)):
         if result["settings"]["is"] == "RankCell":
             assert 0 < result["rank"] <= min(result["pixels"], result["parameters"])
-        if result["settings"]["is"] == "SearchCell":
-            count = result["settings"]["victims"] * result["settings"]["batch"]
+        if result["settings"]["is"] in ("SearchCell", "SeenCell"):
+            settings = result["settings"]
+            count = 16 * settings["samples"] if "samples" in settings else settings["victims"] * settings["batch"]
             assert {len(result[measure]) for measure in ("psnr", "ssim", "nearest", "own")} == {count}
-            assert all(own < HELD_OUT for own in result["own"])
+            assert "samples" in settings or all(own < HELD_OUT for own in result["own"])
 
 
 @pytest.mark.parametrize(("name", "width", "stage"), [("LeNet", 12, 600), ("ResNet-8", 16, 150)])
@@ -103,7 +104,12 @@ def test_victims_are_none_of_the_training_images():
     assert {int(label) for label in photographs().batch(range(HELD_OUT)).labels} == set(range(10))
     some = held_out(HELD_OUT - 2, 2, 2)
     assert [len(batch) for batch in some] == [2, 2]
-    assert nearest(torch.cat([batch.images for batch in some])).tolist() == [HELD_OUT - 2, HELD_OUT - 1, 0, 1]
+    assert nearest(torch.cat([batch.images for batch in some]), photographs().images).tolist() == [
+        HELD_OUT - 2,
+        HELD_OUT - 1,
+        0,
+        1,
+    ]
     for first in (0, 3):
         assert len(held_out(first, 1, 10)[0].labels.unique()) == 10
 
