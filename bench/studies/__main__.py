@@ -14,6 +14,7 @@ NAMES = (
     "training",
     "labels",
     "priors",
+    "generative",
     "limits",
     "local_training",
     "gradient",

@@ -33,6 +33,7 @@ CELLS = [
     *[cell for stage in (0, 150) for cell in attacked(Net("ResNet-20", stage=stage), 1e-2, 8)],
     *[cell for stage in (0, 150) for cell in attacked(Net("ResNet-18", 64, stage=stage), 1e-2, 4, iterations=300)],
     *attacked(Net("ResNet-8"), 1e-2, 4, iterations=2000),
+    *[cell for stage in (0, 150) for tv in (1e-3, 1e-2) for cell in attacked(Net("ResNet-8", 64, stage), tv, 4)],
     *[cell for name in ("ResNet-8, GELU", "ResNet-8, no pooling") for cell in attacked(Net(name), 1e-2, 8)],
     *[
         SearchCell(

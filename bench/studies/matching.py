@@ -11,7 +11,7 @@ DISTANCES = {"squared L2": matching.squared_l2(), "TAG": matching.tag()}
 
 CELLS = [
     cell
-    for stage in (0, 20, 150)
+    for stage in (0, 150)
     for name, distance in DISTANCES.items()
     for tv in WEIGHTS
     for cell in in_groups(

@@ -12,6 +12,7 @@ from bench.studies import labels, training
 from bench.studies.__main__ import NAMES, RESULTS, cells, main, path
 from bench.studies.cells import RankCell, SearchCell, in_groups, nearest, spectrum
 from bench.studies.distributed_privacy import AccuracyCell, SeenCell
+from bench.studies.generative import OTHERS, GenerativeCell, victims
 from bench.studies.labels import LabelCell
 from bench.studies.victims import HELD_OUT, Net, held_out, photographs
 from gilib import data, models
@@ -55,11 +56,12 @@ def test_every_image_has_all_measures(name):
     for result in load(path(name)):
         if result["settings"]["is"] == "RankCell":
             assert 0 < result["rank"] <= min(result["pixels"], result["parameters"])
-        if result["settings"]["is"] in ("SearchCell", "SeenCell"):
-            settings = result["settings"]
-            count = 16 * settings["samples"] if "samples" in settings else settings["victims"] * settings["batch"]
-            assert {len(result[measure]) for measure in ("psnr", "ssim", "nearest", "own")} == {count}
-            assert "samples" in settings or all(own < HELD_OUT for own in result["own"])
+        if "own" not in result:
+            continue
+        settings = result["settings"]
+        count = settings["victims"] * settings["batch"] if "victims" in settings else 16 * settings.get("samples", 1)
+        assert {len(result[measure]) for measure in ("psnr", "ssim", "nearest", "own")} == {count}
+        assert settings["is"] != "SearchCell" or all(own < HELD_OUT for own in result["own"])
 
 
 @pytest.mark.parametrize(("name", "width", "stage"), [("LeNet", 12, 600), ("ResNet-8", 16, 150)])
@@ -112,6 +114,14 @@ def test_victims_are_none_of_the_training_images():
     ]
     for first in (0, 3):
         assert len(held_out(first, 1, 10)[0].labels.unique()) == 10
+
+
+def test_the_people_of_the_generative_study_are_held_out():
+    stored = data.load("digits", size=32).images
+    held = torch.cat([batch.images for batch in victims("digits")])
+    assert nearest(held, stored).min() >= OTHERS
+    assert len(nearest(held, stored).unique()) == 16
+    assert len(torch.cat([batch.labels for batch in victims("digits")]).unique()) > 6
 
 
 def test_groups_are_the_same_victims():
@@ -171,4 +181,4 @@ def test_the_command_says_what_is_missing_and_refuses_unknown_names(capsys):
 
 def test_every_kind_of_cell_is_in_a_study():
     kinds = {type(cell) for name in NAMES for cell in cells(name)}
-    assert kinds == {SearchCell, RankCell, LabelCell, AccuracyCell, SeenCell}
+    assert kinds == {SearchCell, RankCell, LabelCell, AccuracyCell, SeenCell, GenerativeCell}
