@@ -87,7 +87,7 @@ class LabelCell:
                     assert guess is not None
                     shares[name].append(shared(guess, batch.labels))
             result[f"batch of {size}"] = {
-                name: round(sum(some) / len(some), 4) for name, some in shares.items() if some
+                name: round(sum(some) / len(some), 4) for name, some in shares.items()
             }
         return result
 
