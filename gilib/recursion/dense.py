@@ -25,7 +25,7 @@ from gilib.recursion.reconstruction import LayerReport, Reconstruction
 AGREEING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 5e-3}
 """How far two neurons that saw the same sample differ, by the dtype of their gradients."""
 
-__all__ = ["dense_input", "dense_report", "layer_inputs", "lone_inputs", "phong"]
+__all__ = ["dense_input", "dense_report", "layer_inputs", "lone_inputs", "nearest_input", "phong"]
 
 
 def dense_input(weight: Tensor, bias: Tensor) -> Tensor:
@@ -48,6 +48,32 @@ def dense_input(weight: Tensor, bias: Tensor) -> Tensor:
         return torch.zeros_like(weight[0])
     unit = bias / largest  # squares of tiny gradients would underflow
     return unit @ weight / (largest * unit.square().sum())
+
+
+def nearest_input(weight: Tensor, bias: Tensor, *, iterations: int = 100) -> Tensor:
+    """What entered the layer, in [0, 1], (in,), if its gradients are inexact: noisy, rounded, or sent in part.
+
+    The ``h`` in the box whose outer product with some ``d`` is nearest to ``[weight | bias]``, over the entries that
+    are not zero: least squares for ``d`` and for ``h`` in turns, from ``dense_input``. An entry of ``h`` of which
+    nothing was sent is zero. Takes what ``dense_input`` takes and raises the same ValueError.
+
+    Taught in: defenses/matrix.
+
+    >>> delta, h = torch.tensor([0.5, -2.0]), torch.tensor([1.0, 0.2, 0.3])
+    >>> weight = torch.outer(delta, h)
+    >>> weight[0, 1] = 0.0  # not sent
+    >>> nearest_input(weight, delta)
+    tensor([1.0000, 0.2000, 0.3000])
+    """
+    h = dense_input(weight, bias).clamp(0, 1)
+    wide = torch.cat([weight, bias[:, None]], dim=1)
+    sent, one = (wide != 0).to(wide), h.new_ones(1)
+    for _ in range(iterations):
+        ends = torch.cat([h, one])
+        delta = (wide @ ends) / (sent @ ends.square()).clamp(min=torch.finfo(h.dtype).tiny)
+        size = (delta.square() @ sent[:, :-1]).clamp(min=torch.finfo(h.dtype).tiny)
+        h = (delta @ weight / size).clamp(0, 1)
+    return h
 
 
 def dense_report(
@@ -131,13 +157,14 @@ def layer_inputs(update: Update) -> dict[str, Tensor]:
     return found
 
 
-def phong(model: nn.Module, update: Update) -> Reconstruction:
+def phong(model: nn.Module, update: Update, *, inexact: bool = False) -> Reconstruction:
     """Divide the gradients of the first layer: the image itself, where that layer is fully connected and has a bias.
 
     For one sample the image is exact, after several local steps too, because the image stays the same in all of them.
     For a batch ``images`` is (1, C, H, W), one mixture of the whole batch, and ``exact`` is False. The label is the one
     negative entry of the last bias gradient, or None for a batch, another loss than a multiple of cross-entropy, or no
-    such gradient. ``layers`` reports on the first layer. Computed in float64 on the CPU.
+    such gradient. ``layers`` reports on the first layer. With ``inexact``, for updates that a defense rounded, cut or
+    made noisy, the image is `nearest_input`, in [0, 1]. Computed in float64 on the CPU.
 
     Raises ValueError for a first layer that is not fully connected, has no bias, is frozen or does not see the pixels
     as they are (the message names it), for training with weight decay or Adam, and for an update of another model.
@@ -151,7 +178,8 @@ def phong(model: nn.Module, update: Update) -> Reconstruction:
     _check_first(name, layer, seen=seen, probe=probe)
     weight, bias = (on_cpu(shared(update, model, f"{name}.{kind}" if name else kind)) for kind in ("weight", "bias"))
     report = dense_report(weight, bias, name=name, samples=update.batch_size, rounding=rounding_of(update))
-    images = dense_input(weight, bias).reshape(1, *update.image_shape)
+    found = nearest_input(weight, bias) if inexact else dense_input(weight, bias)
+    images = found.reshape(1, *update.image_shape)
     return Reconstruction(images=images, labels=_label(working, update), layers=(report,))
 
 

@@ -11,8 +11,9 @@ from victims import nothing_changes, random_batch, small_convnet
 
 from gilib import data, models
 from gilib.data import Batch
+from gilib.defenses.privacy import gaussian_noise
 from gilib.federated import Client, LocalTraining, Update
-from gilib.recursion import dense_input, dense_report, layer_inputs, lone_inputs, phong
+from gilib.recursion import dense_input, dense_report, layer_inputs, lone_inputs, nearest_input, phong
 
 SMOOTH = ("sigmoid", "tanh", "softplus")
 
@@ -265,3 +266,27 @@ def test_phong_changes_and_prints_nothing(capfd):
     with nothing_changes(model, capfd):
         phong(model, update)
         layer_inputs(update)
+
+
+def test_the_nearest_input_uses_what_was_sent_and_stays_in_the_box():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        h = torch.rand(40, generator=generator, dtype=torch.float64).mul(1.5).sub(0.25).clamp(0, 1)
+        delta = torch.randn(30, generator=generator, dtype=torch.float64)
+        weight, bias = torch.outer(delta, h), delta
+        torch.testing.assert_close(nearest_input(weight, bias), h)
+        noise = [0.3 * torch.randn(value.shape, generator=generator, dtype=torch.float64) for value in (weight, bias)]
+        found = nearest_input(weight + noise[0], bias + noise[1])
+        assert 0 <= found.min() <= found.max() <= 1
+        assert (found - h).norm() < 0.9 * (dense_input(weight + noise[0], bias + noise[1]) - h).norm()
+        sent = torch.rand(weight.shape, generator=generator) < 0.3
+        torch.testing.assert_close(nearest_input(weight * sent, bias, iterations=2000), h, atol=1e-4, rtol=0)
+
+
+def test_phong_takes_an_inexact_update_by_the_nearest_input():
+    model = models.mlp(channels=1, size=8, hidden=(50,)).double()
+    batch = data.load("digits").batch([3])
+    update = Client(model, defenses=(gaussian_noise(0.01),), seed=1).update(batch)
+    plain, boxed = phong(model, update).images, phong(model, update, inexact=True).images
+    assert 0 <= boxed.min() <= boxed.max() <= 1
+    assert (boxed - batch.images).norm() < (plain - batch.images).norm()

@@ -1,0 +1,42 @@
+"""The matrix: the book's attacks against its defenses, by one adversary a row, over stages, rounds, widths and scenes.
+
+``python -m gilib.matrix_next`` computes it. A ``Scene`` holds a network and data, a ``DefenseEntry`` is a row and an
+``AttackEntry`` a column; ``cells`` crosses any lists of them, and `gilib.studies.run` computes what is missing.
+``matrix()`` are the cells of the book. This package may import every other; no other imports it.
+
+Taught in: defenses/matrix.
+"""
+
+from gilib.matrix_next.attacks import Adaptation, AttackEntry, Drawn, Linear, Search, Solve
+from gilib.matrix_next.columns import DEFENSES
+from gilib.matrix_next.defenses import DefenseEntry, Transformed
+from gilib.matrix_next.measure import AttackCell, Cell, CostCell, cells
+from gilib.matrix_next.mixing import Mixed
+from gilib.matrix_next.plan import matrix, tried
+from gilib.matrix_next.rounds import View
+from gilib.matrix_next.scenes import Scene
+from gilib.matrix_next.sums import Encrypted, Noisy, Summed
+
+__all__ = [
+    "DEFENSES",
+    "Adaptation",
+    "AttackCell",
+    "AttackEntry",
+    "Cell",
+    "CostCell",
+    "DefenseEntry",
+    "Drawn",
+    "Encrypted",
+    "Linear",
+    "Mixed",
+    "Noisy",
+    "Scene",
+    "Search",
+    "Solve",
+    "Summed",
+    "Transformed",
+    "View",
+    "cells",
+    "matrix",
+    "tried",
+]
