@@ -17,7 +17,7 @@ from gilib.studies import key
 CLASSES, SIZES, BATCHES = 100, (8, 32, 128), 8
 RULES: dict[str, Callable[[], labels.Labels]] = {
     "column minimum": labels.column_minimum,
-    "LLG*": labels.llg,
+    "LLG": labels.llg,
     "counts": labels.counts,
 }
 MEANING = 1
@@ -49,7 +49,8 @@ def parts() -> tuple[Batch, Batch]:
 class LabelCell:
     """All rules on ``BATCHES`` batches of each size, on one network at one stage.
 
-    ``kind`` is "any" for labels as they come, "mostly" where three quarters of a batch are of one class.
+    ``kind`` is "any" for labels as they come. "mostly" is of one class as far as its private images go, and for three
+    quarters of a batch at most.
     """
 
     kind: str
@@ -86,9 +87,7 @@ class LabelCell:
                 for name, guess in found.items():
                     assert guess is not None
                     shares[name].append(shared(guess, batch.labels))
-            result[f"batch of {size}"] = {
-                name: round(sum(some) / len(some), 4) for name, some in shares.items()
-            }
+            result[f"batch of {size}"] = {name: round(sum(some) / len(some), 4) for name, some in shares.items()}
         return result
 
 
@@ -106,7 +105,7 @@ def batches(kind: str, size: int) -> list[Batch]:
         mixed = torch.randperm(len(private), generator=generator)
         if kind == "mostly":
             own = mixed[private.labels[mixed] == int(private.labels[mixed[0]])][: 3 * size // 4]
-            mixed = torch.cat([own, mixed[: size - len(own)]])
+            mixed = torch.cat([own, mixed[~torch.isin(mixed, own)]])
         made.append(Batch(private.images[mixed[:size]], private.labels[mixed[:size]]))
     return made
 

@@ -163,8 +163,10 @@ def test_a_hundred_classes_in_both_halves():
         assert len(half.labels.unique()) == labels.CLASSES
     assert (public.images.flatten(1)[:, None, ::97] != private.images.flatten(1)[None, :, ::97]).any(dim=2).all()
     for size in labels.SIZES:
-        mostly = labels.batches("mostly", size)[0]
-        assert len(mostly) == size
+        for mostly in labels.batches("mostly", size):
+            counts = mostly.labels.bincount()
+            assert len(mostly) == size == len(mostly.images.flatten(1).unique(dim=0))
+            assert min(16, 3 * size // 4) <= counts.max() <= 3 * size // 4 + 4
 
 
 def test_shared_labels_are_counted_as_often_as_they_occur():
