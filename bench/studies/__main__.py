@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
+from bench.studies.device import use
 from gilib.studies import Cell, carry_out
 from gilib.studies.command import parser
 
@@ -39,7 +42,11 @@ def main(words: list[str] | None = None) -> int:
     """Run what is missing, one study after another, and say what happens."""
     options = parser("bench.studies", "What the book's chapters show at a larger scale, mostly at 32 x 32 pixels.")
     options.add_argument("names", nargs="*", metavar="NAME", help=f"all of {', '.join(NAMES)} unless given")
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to search (default: cpu)")
     chosen = options.parse_args(words)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        options.error("PyTorch finds no card here. Leave --device out to compute on the processor.")
+    use(chosen.device)
     if unknown := set(chosen.names) - set(NAMES):
         options.error(f"no study is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     for name in chosen.names or NAMES:

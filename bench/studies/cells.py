@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.studies.device import place
 from bench.studies.victims import Net, held_out, photographs
 from gilib import metrics
 from gilib.data import Batch
@@ -81,6 +82,7 @@ class SearchCell:
             "length": [_length(update) for update in updates],
             "objective": [round(float(one.losses.min()), 6) for one in found],
             "seconds per client": round(seconds / self.victims, 2),
+            **place(),
         }
 
 
@@ -153,7 +155,7 @@ def scores(found: Sequence[Reconstruction], batches: Sequence[Batch], candidates
 
 def nearest(images: Tensor, candidates: Tensor) -> Tensor:
     """Which of the candidates (N, C, H, W) each of the images (B, C, H, W) is nearest to."""
-    pair = images.flatten(1).double(), candidates.flatten(1).double()
+    pair = images.flatten(1).double(), candidates.flatten(1).to(images.device).double()
     return torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
 

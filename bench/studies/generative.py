@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.studies.cells import scores
+from bench.studies.device import device, place
 from gilib import data, models
 from gilib.data import Batch
 from gilib.federated import Client, train
@@ -46,7 +47,7 @@ def victims(kind: str) -> list[Batch]:
 def generator() -> nn.Module:
     """A decoder that learned the public digits, in float32."""
     public = images("digits")[:OTHERS]
-    return train_decoder(decoder(LATENT, size=32), public, latent=LATENT, steps=800).float()
+    return train_decoder(decoder(LATENT, size=32), public, latent=LATENT, steps=800).float().to(device())
 
 
 @lru_cache
@@ -54,7 +55,7 @@ def network(stage: int) -> nn.Module:
     """ResNet-8 with ReLU for one channel, after ``stage`` steps on the public digits."""
     digits = data.load("digits", size=32)
     fresh = models.resnet(blocks=1, channels=1, width=16)
-    return train(fresh, digits.batch(range(OTHERS)), stages=[stage], learning_rate=0.05)[stage]
+    return train(fresh, digits.batch(range(OTHERS)), stages=[stage], learning_rate=0.05)[stage].to(device())
 
 
 def attack_of(name: str) -> Attack:
@@ -90,9 +91,11 @@ class GenerativeCell:
         found = attack_of(self.attack).reconstruct_many(model, [client.update(batch) for batch in batches])
         unseen = data.load("digits", size=32).batch(range(OTHERS, 1797))
         with torch.no_grad():
-            right = (model(unseen.images).argmax(dim=1) == unseen.labels).double().mean().item()
+            named = model(unseen.images.to(device())).argmax(dim=1).cpu()
+        right = (named == unseen.labels).double().mean().item()
         objective = [round(float(one.losses.min()), 6) for one in found]
-        return {"right": round(right, 3), **scores(found, batches, images(self.kind)), "objective": objective}
+        seen = scores(found, batches, images(self.kind))
+        return {"right": round(right, 3), **seen, "objective": objective, **place()}
 
 
 CELLS = [

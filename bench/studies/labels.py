@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.studies.device import device, place
 from gilib import data, models
 from gilib.data import Batch
 from gilib.federated import Client, seeded_generator, train
@@ -74,7 +75,8 @@ class LabelCell:
         """
         model, (_, private) = network(self.seed, self.stage), parts()
         with torch.no_grad():
-            right = (model(private.images[:500]).argmax(dim=1) == private.labels[:500]).double().mean().item()
+            named = model(private.images[:500].to(device())).argmax(dim=1).cpu()
+        right = (named == private.labels[:500]).double().mean().item()
         result: dict[str, Any] = {"kind": self.kind, "stage": self.stage, "seed": self.seed, "right": round(right, 3)}
         for size in SIZES:
             rules = {name: rule for name, rule in RULES.items() if name != "column minimum" or size <= CLASSES}
@@ -88,12 +90,12 @@ class LabelCell:
                     assert guess is not None
                     shares[name].append(shared(guess, batch.labels))
             result[f"batch of {size}"] = {name: round(sum(some) / len(some), 4) for name, some in shares.items()}
-        return result
+        return result | place()
 
 
 def shared(found: Tensor, true: Tensor) -> float:
     """The share of a batch's labels that are in the other list as well, each as often as it occurs in both."""
-    counts = [torch.bincount(one, minlength=CLASSES) for one in (found, true)]
+    counts = [torch.bincount(one.cpu(), minlength=CLASSES) for one in (found, true)]
     return float(torch.minimum(*counts).sum()) / len(true)
 
 
@@ -110,15 +112,20 @@ def batches(kind: str, size: int) -> list[Batch]:
     return made
 
 
+def _untrained(seed: int) -> nn.Module:
+    return models.resnet(CLASSES, width=16, blocks=3, seed=seed)
+
+
 @lru_cache(maxsize=1)
 def _stages(seed: int) -> dict[int, nn.Module]:
-    model = models.resnet(CLASSES, width=16, blocks=3, seed=seed)
-    return train(model, parts()[0], stages=[0, 30, 300], learning_rate=0.05, seed=seed)
+    model = _untrained(seed)
+    stages = train(model, parts()[0], stages=[0, 30, 300], learning_rate=0.05, seed=seed)  # by the processor
+    return {stage: trained.to(device()) for stage, trained in stages.items()}
 
 
 def network(seed: int, stage: int) -> nn.Module:
     """ResNet-20 for 100 classes, in eval mode."""
-    return _stages(seed)[stage]
+    return _stages(seed)[stage] if stage else _untrained(seed).eval().to(device())
 
 
 CELLS = [LabelCell(kind, stage, seed) for seed in range(5) for stage in (0, 30, 300) for kind in ("any", "mostly")]

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from bench.studies.device import device
 from gilib import data, models
 from gilib.data import Batch, Dataset
 from gilib.federated import train
@@ -40,14 +41,14 @@ class Net:
     seed: int = 0
 
     def built(self) -> nn.Module:
-        """The network, in eval mode, float32."""
+        """The network on the device of the studies, in eval mode, float32."""
         return _trained(self)
 
     def right(self) -> float:
         """The share of the held-out crops that it names."""
         model, held = self.built(), photographs().batch(range(HELD_OUT))
         with torch.no_grad():
-            return (model(held.images).argmax(dim=1) == held.labels).double().mean().item()
+            return (model(held.images.to(device())).argmax(dim=1).cpu() == held.labels).double().mean().item()
 
     def __str__(self) -> str:
         return f"{self.name} of width {self.width} after {self.stage} steps, seed {self.seed}"
@@ -72,7 +73,8 @@ def held_out(first: int, victims: int, batch: int) -> list[Batch]:
 def _trained(net: Net) -> nn.Module:
     model = NETWORKS[net.name](net.width, net.seed)
     others = photographs().batch(range(HELD_OUT, len(photographs())))
-    return train(model, others, stages=[net.stage], learning_rate=0.05, seed=net.seed)[net.stage]
+    # Trained by the processor: a card adds in no fixed order, so that every process would have a network of its own.
+    return train(model, others, stages=[net.stage], learning_rate=0.05, seed=net.seed)[net.stage].to(device())
 
 
 def _without_pooling(width: int, seed: int) -> nn.Module:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.studies import labels, training
+from bench.studies import device, labels, training
 from bench.studies.__main__ import NAMES, RESULTS, cells, main, path
 from bench.studies.cells import RankCell, SearchCell, in_groups, nearest, spectrum
 from bench.studies.distributed_privacy import AccuracyCell, SeenCell
@@ -73,9 +73,16 @@ def test_a_random_sample_comes_back():
     draw = random.SystemRandom()
     stored = {one["key"]: one for name in NAMES for one in load(path(name))}
     every = [cell for name in NAMES for cell in cells(name) if cell.key in stored]
-    cheap = [cell for cell in every if stored[cell.key]["computed in"] < CHEAP]
+    cheap = [cell for cell in every if stored[cell.key]["computed in"] < CHEAP and "card" not in stored[cell.key]]
     for cell in draw.sample(cheap, 3):
         assert same(stored[cell.key], computed(cell)), cell.title
+
+
+def test_the_processor_finds_what_a_card_found():
+    stored = {one["key"]: one for one in load(path("labels")) if "card" in one}
+    cell = random.SystemRandom().choice([cell for cell in labels.CELLS if cell.key in stored])
+    assert cell.stage == 0
+    assert same(stored[cell.key], computed(cell)), cell.title
 
 
 def same(before: dict, after: dict) -> bool:
@@ -179,6 +186,21 @@ def test_the_command_says_what_is_missing_and_refuses_unknown_names(capsys):
     with pytest.raises(SystemExit):
         main(["nonsense"])
     assert "no study is called nonsense" in capsys.readouterr().err
+
+
+def test_a_card_is_refused_where_there_is_none(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        main(["limits", "--missing", "--device", "cuda"])
+    assert "PyTorch finds no card here" in capsys.readouterr().err
+
+
+def test_the_device_is_no_setting(monkeypatch):
+    before = CELL.key
+    monkeypatch.setenv(device.VARIABLE, "meta")
+    assert device.device().type == "meta"
+    assert CELL.key == before
+    assert next(Net("LeNet", 5).built().parameters()).device.type == "meta"
 
 
 def test_every_kind_of_cell_is_in_a_study():
