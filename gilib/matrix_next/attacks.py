@@ -159,14 +159,20 @@ def adapted(attack: Attack, how: Adaptation, rounds: int = 1, ignored: Sequence[
 
 def linear(view: View) -> View:
     """The same updates as those of a loss that is linear in the logits. Raises ValueError for more than one image."""
-    sent = []
-    for model, updates in zip(view.models, view.sent, strict=True):
-        if updates[0].batch_size != 1 or not updates[0].local.single:
-            raise ValueError("the last bias gradient is the slope at the logits of one image, after one step only.")
-        head = find_head(model, updates[0].image_shape)
-        slopes = [head.bias_gradient(one.gradients)[None] for one in updates]
-        sent.append(tuple(replace(one, labels=y, loss=linear_loss) for one, y in zip(updates, slopes, strict=True)))
+    sent = [tuple(linearised(model, updates)) for model, updates in zip(view.models, view.sent, strict=True)]
     return replace(view, sent=tuple(sent))
+
+
+def linearised(model: nn.Module, updates: Sequence[Update]) -> list[Update]:
+    """Updates of one image each as those of a loss that is linear in the logits, with its slope for the labels.
+
+    Raises ValueError for more than one image, and after more than one step.
+    """
+    if updates[0].batch_size != 1 or not updates[0].local.single:
+        raise ValueError("the last bias gradient is the slope at the logits of one image, after one step only.")
+    head = find_head(model, updates[0].image_shape)
+    slopes = [head.bias_gradient(one.gradients)[None] for one in updates]
+    return [replace(one, labels=y, loss=linear_loss) for one, y in zip(updates, slopes, strict=True)]
 
 
 def linear_loss(logits: Tensor, slopes: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""What one check of an audit found."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+Level = Literal["leak", "partial", "nothing", "no answer", "note"]
+"""From images that came back, over labels, features or some names, to nothing, and to checks that could not look."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The image of the person for whom a check did best, and what it made of it, both (C, H, W) in [0, 1]."""
+
+    truth: Tensor
+    found: Tensor
+    psnr: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the report: what was tried, how it ended, and the numbers behind that.
+
+    ``assumes`` is what the check was given beyond the threat model, such as the labels. ``unadapted`` are the client's
+    defenses that it takes no account of: there its failure says little.
+    """
+
+    check: str
+    level: Level
+    text: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    assumes: tuple[str, ...] = ()
+    unadapted: tuple[str, ...] = ()
+    worst: Pair | None = field(default=None, repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the images."""
+        return {
+            "check": self.check,
+            "level": self.level,
+            "text": self.text,
+            "numbers": self.numbers,
+            "seconds": round(self.seconds, 1),
+            "assumes": list(self.assumes),
+            "unadapted": list(self.unadapted),
+        }

@@ -1,0 +1,54 @@
+"""An update that a real client sent, as the target of an audit."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gilib.audit.target import Target
+from gilib.federated import Update, copied
+
+
+def received(target: Target, before: Path | str, after: Path | str) -> Target:
+    """The target with what one real client sent: the state dicts that it received and sent back, as files.
+
+    The target's client says how that client trains, and the first ``batch`` images are those that it trained on. Raises
+    FileNotFoundError, and ValueError for files without weights and for weights of another model.
+    """
+    start, end = _weights(before), _weights(after)
+    model = copied(target.client.model)
+    try:
+        model.load_state_dict(start)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {before} belong to another model: {error}") from error
+    client = replace(target.client, model=model)
+    shape = target.truth.shape
+    update = Update.from_state_dicts(
+        model,
+        start,
+        end,
+        batch_size=target.batch,
+        image_shape=(shape[1], shape[2], shape[3]),
+        local=client.local,
+        share_buffers=client.share_buffers,
+        loss=client.loss,
+        mode=client.mode,
+        public={one.name: one.public for one in client.defenses},
+    )
+    return replace(target, client=client, sent=(update,))
+
+
+def _weights(path: Path | str) -> Mapping[str, Tensor]:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}.")
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} holds no weights that can be loaded safely: {type(error).__name__}.") from error
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"expected {path} to hold a state dict, names and tensors; got a {type(found).__name__}.")
+    return found

@@ -1,0 +1,261 @@
+"""The audit finds what leaks, says where it could not look, and never learns from the truth."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from gilib import data, models
+from gilib.audit import Finding, Report, Settings, Target, audit
+from gilib.audit.adaptation import KNOWN, adaptation_of
+from gilib.audit.judge import Judge, luck
+from gilib.audit.plans import plans
+from gilib.audit.reading import with_labels
+from gilib.audit.searching import Outcome, Searches, agreement, chosen
+from gilib.audit.target import untrained
+from gilib.defenses import gradient, model, obscuration, privacy
+from gilib.defenses.local_training import local_iterations
+from gilib.federated import Client, Defense, LocalTraining
+
+DIGITS = data.load("digits")
+
+
+def dense() -> nn.Module:
+    return models.mlp(channels=1, size=8, hidden=(64,))
+
+
+def lenet() -> nn.Module:
+    return models.lenet(channels=1, size=8, width=8, activation="tanh", bound=0.15)
+
+
+def target(net: nn.Module, *, batch: int = 1, victims: int = 3, **client) -> Target:
+    return Target(Client(net, seed=0, **client), DIGITS, batch, victims)
+
+
+def findings(report: Report) -> dict[str, Finding]:
+    return {one.check: one for one in report.findings}
+
+
+def test_a_dense_first_layer_leaks_exactly():
+    report = audit(target(dense()), Settings(seconds=4))
+    division = findings(report)["first layer by division"]
+    assert report.verdict == "images leak"
+    assert report.exit_code == 2
+    assert division.level == "leak"
+    assert min(division.numbers["psnr"]) > 100
+    assert division.numbers["named"] == [True] * 3
+    assert not report.control  # nothing more to prove
+
+
+def test_a_batch_of_a_dense_layer_leaks_exactly():
+    report = audit(target(dense(), batch=4, victims=2), Settings(seconds=4))
+    solved = findings(report)["whole batch (SPEAR)"]
+    assert solved.level == "leak"
+    assert min(solved.numbers["psnr"]) > 60
+    assert solved.numbers["exact"] == 2
+
+
+def test_a_search_recovers_the_undefended_lenet():
+    report = audit(target(lenet()), Settings(seconds=15))
+    best = findings(report)[f"chosen search: {report.selected}"]
+    assert best.level == "leak"
+    assert min(best.numbers["psnr"]) > 25
+
+
+def test_strong_noise_is_told_apart_from_weak_attacks():
+    noisy = target(lenet(), victims=4, defenses=(privacy.dp_sgd(1.0, 3.0),))
+    report = audit(noisy, Settings(seconds=6))
+    assert report.verdict in {"nothing found", "partial leak"}
+    assert report.control_recovered
+    assert all(max(one.numbers["psnr"]) < 25 for one in report.findings if "psnr" in one.numbers)
+    assert "epsilon" in report.guarantee
+    assert not report.unadapted
+
+
+def test_attacks_that_are_too_weak_give_no_answer():
+    silent = target(lenet(), victims=1, local=LocalTraining(3, learning_rate=0.5), batch=16)
+    report = audit(silent, Settings(seconds=1))
+    assert report.control_recovered is False
+    assert report.verdict != "nothing found"
+    said = " ".join(report.meaning())
+    assert "says nothing" in said or "too weak" in said
+
+
+@pytest.mark.parametrize(
+    ("levels", "control", "interrupted", "verdict", "code"),
+    [
+        (["nothing"], ["leak"], False, "nothing found", 0),
+        (["nothing"], ["nothing"], False, "no answer", 3),
+        (["nothing"], ["partial"], False, "no answer", 3),
+        (["nothing"], [], False, "no answer", 3),
+        (["no answer"], ["leak"], False, "nothing found", 0),
+        (["nothing", "partial"], ["nothing"], False, "partial leak", 1),
+        (["partial", "leak"], [], False, "images leak", 2),
+        (["nothing"], ["leak"], True, "no answer", 130),
+    ],
+)
+def test_verdicts(levels, control, interrupted, verdict, code):
+    made = [[Finding(f"check {place}", level, "") for place, level in enumerate(some)] for some in (levels, control)]
+    report = Report(target(dense()), Settings(), *made, "", interrupted, 1.0)
+    assert report.verdict == verdict
+    assert report.exit_code == code
+
+
+def test_the_choice_does_not_see_the_truth():
+    seen = target(lenet(), victims=2)
+    blind = replace(
+        seen, images=data.Dataset(DIGITS.images.flip(0), DIGITS.labels.flip(0), DIGITS.classes), sent=seen.updates
+    )
+    how = adaptation_of((), seen.updates[0])
+    labels, assumed = with_labels(seen)
+    assert not assumed
+    found = []
+    for one in (seen, blind):
+        searches = Searches(one, labels, how, Settings())
+        found.append(searches.run(searches.plans()[0], 0.0))
+    assert found[0].distance == found[1].distance
+    assert found[0].agreement == found[1].agreement
+    assert torch.equal(torch.cat(found[0].images), torch.cat(found[1].images))
+
+
+def test_the_better_agreement_wins_then_the_smaller_distance():
+    plan = plans(target(lenet()), "C")[0]
+    made = [Outcome(plan, [], 10, *pair, False) for pair in ((0.1, 0.5), (0.4, 0.98), (0.3, 0.95), (0.01, 0.2))]
+    assert chosen(made) is made[2]
+
+
+def test_agreement_is_that_of_shapes():
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert agreement(images, images.flip(0)) == pytest.approx(1.0)
+    assert agreement(images, 0.5 * images + 0.3) == pytest.approx(1.0, abs=1e-6)
+    assert agreement(torch.full_like(images, 0.2), torch.full_like(images, 0.2)) == 0.0
+
+
+def test_luck_counts_blind_guesses():
+    assert luck(0, 4, 240) == pytest.approx(1.0)
+    assert luck(1, 4, 240) == pytest.approx(1 - (239 / 240) ** 4)
+    assert luck(2, 4, 240) < 1e-3
+
+
+def test_one_lucky_name_is_no_leak():
+    judge = Judge(target(lenet(), victims=8), Settings())
+    grey = torch.full((1, 1, 8, 8), 0.5)
+    guesses = [grey] * 7
+    finding = judge.images("one name", [judge.target.truth[:1] * 0.45 + 0.3, *guesses])
+    assert sum(finding.numbers["named"]) <= 1
+    assert finding.level == "nothing"
+
+
+def test_fewer_images_than_the_batch_are_filled():
+    judge = Judge(target(dense(), batch=3, victims=2), Settings())
+    finding = judge.images("one of three", [judge.target.batches[0].images[:1], torch.empty(0, 1, 8, 8)])
+    assert len(finding.numbers["psnr"]) == 6
+    assert max(finding.numbers["psnr"]) == 200
+
+
+DEFENSES = [
+    gradient.pruning(0.9),
+    gradient.top_k(0.1),
+    gradient.quantization(2),
+    gradient.sign_compression(),
+    gradient.soteria(0.5),
+    privacy.gaussian_noise(0.01),
+    privacy.dp_sgd(1.0, 0.1),
+    local_iterations(3),
+    model.dropout(0.3),
+    model.precode(4),
+    model.secret_branch(64),
+    obscuration.transformations(obscuration.Transformation("shift down", 0.125)),
+]
+
+
+@pytest.mark.parametrize("defense", DEFENSES, ids=lambda one: one.name)
+def test_attacks_adapt_to_the_defenses_of_the_library(defense):
+    assert defense.name in KNOWN
+    one = target(lenet(), victims=1, defenses=(defense,))
+    how = adaptation_of(one.client.defenses, one.updates[0])
+    assert how.missing == ()
+    outcome = Searches(one, with_labels(one)[0], how, Settings()).run(plans(one, "C")[0], 0.1)
+    assert torch.cat(outcome.images).isfinite().all()
+    assert 0 <= outcome.distance < 2.1
+
+
+class Own(Defense):
+    """A reader's own defense, of which nothing is known."""
+
+
+@pytest.mark.parametrize("defense", [Own(), obscuration.mixup(2, classes=10)], ids=lambda one: one.name)
+def test_a_defense_that_nothing_is_adapted_to_is_named(defense):
+    one = target(dense(), batch=4, victims=1, defenses=(defense,))
+    assert adaptation_of(one.client.defenses, one.updates[0]).missing == (defense.name,)
+    report = Report(one, Settings(), [Finding("check", "nothing", "")], [], "", False, 1.0)
+    assert any(defense.name in sentence for sentence in report.meaning())
+
+
+def test_adapting_to_pruning_finds_more():
+    pruned = target(lenet(), victims=4, defenses=(gradient.pruning(0.9),))
+    how = adaptation_of(pruned.client.defenses, pruned.updates[0])
+    judge, medians = Judge(pruned, Settings()), []
+    for adapted in (how, adaptation_of((), pruned.updates[0])):
+        searches = Searches(pruned, with_labels(pruned)[0], adapted, Settings())
+        plan = searches.plans()[0]
+        found = searches._found(plan, 100, _never())
+        values = judge.images("search", [one.images for one in found[:4]]).numbers["psnr"]
+        medians.append(float(torch.tensor(values).median()))
+    assert medians[0] > medians[1] + 1
+
+
+def _never():
+    return lambda iteration, losses: None
+
+
+def test_the_control_has_no_defense_and_other_weights():
+    trained = lenet()
+    with torch.no_grad():
+        for value in trained.parameters():
+            value.mul_(3)
+    control = target(trained, defenses=(gradient.pruning(0.9),)).control()
+    assert control.client.defenses == ()
+    pairs = zip(control.model.parameters(), trained.parameters(), strict=True)
+    assert all(not torch.equal(new, old) for new, old in pairs)
+
+
+def test_a_network_that_cannot_forget_says_what_to_do():
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.last = nn.Parameter(torch.ones(1)), nn.Linear(64, 10)
+
+        def forward(self, images):
+            return self.last(images.flatten(1) * self.scale)
+
+    with pytest.raises(ValueError, match=r"untrained\(\)"):
+        untrained(Scaled())
+    report = audit(replace(target(Scaled(), batch=4, victims=2), untrained=Scaled), Settings(seconds=3))
+    assert report.control or report.verdict == "images leak"
+
+
+def test_ctrl_c_keeps_what_was_finished():
+    seen = []
+
+    def stop(share, text):
+        seen.append(text)
+        if text == "equations":
+            raise KeyboardInterrupt
+
+    report = audit(target(lenet()), Settings(seconds=5), progress=stop)
+    assert report.interrupted
+    assert report.exit_code == 130
+    assert list(findings(report)) == ["update", "labels", "features"]
+
+
+@pytest.mark.parametrize("options", [{"seconds": 0.0}, {"threat": "D"}, {"recovered": 0.0}, {"named": 1.5}])
+def test_settings_out_of_range(options):
+    with pytest.raises(ValueError, match="expected"):
+        Settings(**options)
+
+
+def test_too_few_images():
+    with pytest.raises(ValueError, match="expected at least 1798 images"):
+        Target(Client(dense()), DIGITS, batch=1, victims=1797)
