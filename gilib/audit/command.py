@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gilib
@@ -38,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--images", required=True, help="a folder of your own images, one folder a class; or a data set: digits, photos"
     )
     parser.add_argument("--size", type=int, help="scale images to so many pixels a side")
+    parser.add_argument("--grey", action="store_true", help="one channel: the mean of the colours")
     parser.add_argument("--batch", type=int, default=1, help="images of a client (default: 1)")
     parser.add_argument("--victims", type=int, default=4, help="how many clients are tried (default: 4)")
     parser.add_argument("--seconds", type=float, default=Settings.seconds, help="time for everything (default: 90)")
@@ -89,6 +91,8 @@ def _target(options: argparse.Namespace) -> Target:
     if (options.before is None) != (options.after is None):
         raise ValueError("--before and --after belong together: the weights received, and those sent back.")
     images = data.load(options.images, size=options.size)
+    if options.grey:
+        images = replace(images, images=images.images.mean(dim=1, keepdim=True))
     if options.before is None:
         return load_target(options.target, images, batch=options.batch, victims=options.victims)
     target = load_target(options.target, images, batch=options.batch, victims=1)
