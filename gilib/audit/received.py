@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gilib.audit.target import Target
-from gilib.federated import Update, copied
+from gilib.federated import Update
+from gilib.interop.kept import loaded
 
 
 def received(target: Target, before: Path | str, after: Path | str) -> Target:
@@ -19,11 +20,7 @@ def received(target: Target, before: Path | str, after: Path | str) -> Target:
     FileNotFoundError, and ValueError for files without weights and for weights of another model.
     """
     start, end = _weights(before), _weights(after)
-    model = copied(target.client.model)
-    try:
-        model.load_state_dict(start)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {before} belong to another model: {error}") from error
+    model = loaded(target.client.model, start)
     client = replace(target.client, model=model)
     shape = target.truth.shape
     update = Update.from_state_dicts(

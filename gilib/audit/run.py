@@ -33,8 +33,6 @@ def audit(target: Target, settings: Settings | None = None, *, progress: Progres
     ``progress(share, text)`` is called along the way. Ctrl-C ends the audit; the report then has what was finished.
 
     Raises ValueError where the client cannot compute an update of these images, and says why.
-
-    Taught in: practice/audit.
     """
     settings = settings or Settings()
     work = _Audit(target, settings, progress or (lambda share, text: None))
