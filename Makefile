@@ -32,7 +32,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 SOURCES := $(shell find book chapters gilib -type f -not -path '*/vendor/*' -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book test lint unit notebooks site-tests execute lab serve lock matrix studies bench bench-networks bench-tests clean
+.PHONY: help setup book test lint unit interop-tests notebooks site-tests execute lab serve lock matrix studies bench bench-networks bench-tests clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,7 @@ book: _build/.book ## Build the site from the stored notebooks into _build/html
 	@echo
 	@echo "The book is in $(SITE). Open it with 'make serve', or open $(SITE)/index.html in a browser."
 
-test: lint unit bench-tests notebooks site-tests ## Lint, types, unit tests, benchmark, notebooks re-executed and compared, site in a browser
+test: lint unit interop-tests bench-tests notebooks site-tests ## Lint, types, unit tests, Flower, benchmark, notebooks re-executed and compared, site in a browser
 	@echo
 	@echo "Everything passed."
 
@@ -75,6 +75,7 @@ lock: $(DONE)/tools ## Pin again: the files *.lock and package-lock.json (add UP
 	$(LOCK) $(UPGRADE) --extra book --extra test --extra cluster -o requirements.lock pyproject.toml
 	$(LOCK) $(UPGRADE) --extra bench -c requirements.lock -o requirements-bench.lock pyproject.toml
 	echo uv | $(LOCK) $(UPGRADE) --no-annotate -o requirements-uv.lock -
+	echo flwr | $(LOCK) $(UPGRADE) --no-annotate -o requirements-flower.lock -
 	$(MAKE) --no-print-directory $(DONE)/install
 	$(BIN)/npm install --package-lock-only --no-progress
 
@@ -93,8 +94,11 @@ bench-networks: .venv-bench/.done ## Measure the table of networks beside a plai
 bench-tests: .venv-bench/.done ## Only a quick run of every benchmark, with the peer library breaching in .venv-bench
 	$(ONE_THREAD) GILIB_REQUIRE_PEER=1 .venv-bench/bin/python -m pytest -n 2 --dist loadfile tests/bench
 
+interop-tests: .venv-flower/.done ## Only the tests with a real engine, Flower, in .venv-flower
+	.venv-flower/bin/python -m pytest tests/interop
+
 clean: ## Remove everything that was built or installed
-	rm -rf _build $(VENV) .venv-bench node_modules .npm-cache book/_static/vendor
+	rm -rf _build $(VENV) .venv-bench .venv-flower node_modules .npm-cache book/_static/vendor
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
@@ -138,6 +142,14 @@ $(DONE)/vendor: tools/vendor.py $(DONE)/npm
 	[ -x .venv-bench/bin/python ] || $(BIN)/python -m venv .venv-bench
 	VIRTUAL_ENV=$(CURDIR)/.venv-bench $(BIN)/uv pip sync --require-hashes requirements.lock requirements-bench.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv-bench $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Flower pins what other packages need newer: it has its own packages first, and everything else from the book's.
+.venv-flower/.done: requirements-flower.lock $(DONE)/install
+	[ -x .venv-flower/bin/python ] || $(BIN)/python -m venv .venv-flower
+	VIRTUAL_ENV=$(CURDIR)/.venv-flower $(BIN)/uv pip sync --require-hashes requirements-flower.lock
+	for folder in .venv-flower/lib/python3*/site-packages; do \
+	  $(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > $$folder/book.pth; echo $(CURDIR) >> $$folder/book.pth; done
 	@touch $@
 
 # --- the site --------------------------------------------------------------------------------------------------------
