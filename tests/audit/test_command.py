@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.metadata import entry_points
 
 import pytest
 import torch
@@ -148,6 +149,14 @@ def test_a_report_is_written_whole_or_not_at_all(dense, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         written(report, tmp_path / "out")
     assert (tmp_path / "out" / "audit.json").read_text(encoding="utf-8") == before
+
+
+def test_the_console_script_is_the_audit(capsys):
+    [script] = [one for one in entry_points(group="console_scripts") if one.name == "gilib"]
+    assert script.load() is main
+    with pytest.raises(SystemExit, match="0"):
+        main(["audit", "--help"])
+    assert "3 no answer" in " ".join(capsys.readouterr().out.split())
 
 
 def test_labels_are_not_given(tmp_path):
