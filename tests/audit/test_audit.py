@@ -57,7 +57,7 @@ def test_a_batch_of_a_dense_layer_leaks_exactly():
 
 
 def test_a_search_recovers_the_undefended_lenet():
-    report = audit(target(lenet()), Settings(seconds=15))
+    report = audit(target(lenet(), victims=2), Settings(seconds=20))
     best = findings(report)[f"chosen search: {report.selected}"]
     assert best.level == "leak"
     assert min(best.numbers["psnr"]) > 25
