@@ -35,6 +35,12 @@ class Finding:
     unadapted: tuple[str, ...] = ()
     worst: Pair | None = field(default=None, repr=False)
 
+    @property
+    def said(self) -> str:
+        """The text, with what the check was given and what it is not adapted to."""
+        more = {"given": self.assumes, "not adapted to": self.unadapted}
+        return self.text + "".join(f" ({what}: {', '.join(names)})" for what, names in more.items() if names)
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the images."""
         return {

@@ -76,14 +76,9 @@ def page(report: Report) -> str:
 def _table(findings: list[Finding]) -> str:
     rows = []
     for one in findings:
-        more = "".join(
-            f" ({what}: {', '.join(names)})"
-            for what, names in (("given", one.assumes), ("not adapted to", one.unadapted))
-            if names
-        )
         rows.append(
             f'<tr><td class="level {CLASSES[one.level]}">{escape(one.level)}</td><td>{escape(one.check)}</td>'
-            f"<td>{escape(one.text + more)}</td><td>{one.seconds:.0f} s</td></tr>"
+            f"<td>{escape(one.said)}</td><td>{one.seconds:.0f} s</td></tr>"
         )
     head = "<tr><th>Result</th><th>Check</th><th>What came back</th><th>Time</th></tr>"
     return f'<div class="wide" tabindex="0"><table>{head}{"".join(rows)}</table></div>'

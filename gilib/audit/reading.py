@@ -1,7 +1,6 @@
 """What can be read off an update without any search: labels, features, and how many equations there are."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -98,4 +97,4 @@ def _classes(target: Target) -> int:
     forward, parameters = as_function(model, mode="eval")
     like = next(iter(parameters.values()))
     with torch.no_grad():
-        return checked_logits(forward, parameters, replace(target.batches[0]).images[:1].to(like)).shape[-1]
+        return checked_logits(forward, parameters, target.truth[:1].to(like)).shape[-1]

@@ -38,9 +38,14 @@ class Report:
 
     @property
     def control_recovered(self) -> bool | None:
-        """Whether the attacks found images of the undefended, untrained client; None where it was not tried."""
-        looked = [one for one in self.control if one.level != "note"]
-        return any(one.level == "leak" for one in looked) if looked else None
+        """Whether images of the undefended, untrained client came back; None where it was not tried.
+
+        Only by a check that looked at the audited client as well: another one says nothing about it.
+        """
+        if all(one.level == "note" for one in self.control):
+            return None
+        looked = {_kind(one) for one in self.findings if one.level not in ("note", "no answer")}
+        return any(one.level == "leak" and _kind(one) in looked for one in self.control)
 
     @property
     def verdict(self) -> Verdict:
@@ -70,11 +75,6 @@ class Report:
             return ""
         epsilon = gaussian_epsilon(first.noise, delta=DELTA)
         return f"epsilon {epsilon:.2g} for one sample in one round, at delta {DELTA:g}; rounds add up"
-
-    @property
-    def untried(self) -> list[Finding]:
-        """Checks that could not look."""
-        return [one for one in self.findings if one.level == "no answer"]
 
     def meaning(self) -> list[str]:
         """What the verdict means and does not mean, in plain sentences."""
@@ -106,15 +106,16 @@ class Report:
             "partial leak": "No image was recovered, but labels, features or some names were read off the updates.",
             "nothing found": f"{control}was recovered by the same attacks; this client was not. That is no proof.",
             "no answer": (
-                f"{control}was not recovered either, so that these attacks were too weak to audit this client. Give "
-                "them more time (seconds), smaller batches, or a client with fewer local steps, and try again."
+                f"{control}was not recovered by any attack that could look at this client, so that these attacks were "
+                "too weak to audit it. Give them more time (seconds), smaller batches, or a client with fewer local "
+                "steps, and try again."
                 if self.control_recovered is False
                 else "The audit could not look: see what was refused, and why."
             ),
         }[self.verdict]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but images, by the schema that docs/audit describes."""
+        """Everything but images; `SCHEMA` names the form."""
         client = self.target.client
         return {
             "schema": SCHEMA,
@@ -147,10 +148,15 @@ class Report:
 
     def table(self) -> str:
         """The findings as aligned text, the control's below, and the verdict."""
-        rows = [(one.level, one.check, one.text) for one in self.findings]
-        rows += [(one.level, f"control: {one.check}", one.text) for one in self.control]
+        rows = [(one.level, one.check, one.said) for one in self.findings]
+        rows += [(one.level, f"control: {one.check}", one.said) for one in self.control]
         widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
         lines = [f"{level:{widths[0]}}  {check:{widths[1]}}  {text}" for level, check, text in rows]
         return "\n".join([*lines, "", f"Verdict: {self.verdict}.", *self.meaning()])
 
     __str__ = table
+
+
+def _kind(finding: Finding) -> str:
+    """The check, whether it ran for a short time or for the rest."""
+    return finding.check.removeprefix("chosen ")

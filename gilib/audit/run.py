@@ -29,7 +29,8 @@ def audit(target: Target, settings: Settings | None = None, *, progress: Progres
     solutions; then searches, each from two starts, adapted to the defenses that the client declares. Which search gets
     most of the time is chosen by its objective and by how well two starts agree, never by a true image; those serve
     the report alone. Where no image leaks, the same attacks run on the same client without defenses and before
-    training. Where that control is not recovered either, the report has no answer, and never says that nothing leaks.
+    training. Where that control is not recovered, by an attack that could look at the client too, the report has no
+    answer, and never says that nothing leaks.
     ``progress(share, text)`` is called along the way. Ctrl-C ends the audit; the report then has what was finished.
 
     Raises ValueError where the client cannot compute an update of these images, and says why.
@@ -118,7 +119,11 @@ class _Audit:
         self.selected = self.selected or best.plan.name
         self._say(f"the chosen search: {best.plan.name}")
         began, left = time.perf_counter(), max(until * self.settings.seconds - self.spent, 1.0)
-        outcome = searches.run(best.plan, left)
+        try:
+            outcome = searches.run(best.plan, left)
+        except REFUSALS as error:
+            yield _refused(f"chosen search: {best.plan.name}", error, began)
+            return
         yield self._judged(judge, f"chosen search: {best.plan.name}", outcome, began, assumes, how.missing)
 
     def _judged(

@@ -5,7 +5,7 @@ time. Nothing here looks at a true image.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +32,6 @@ FLAT = 1e-12
 """Images without any shape agree in nothing: squared deviations per pixel below this are rounding."""
 ENOUGH = 100
 """Iterations that every plan of the first round should have: where time is short, fewer plans are tried."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

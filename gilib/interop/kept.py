@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gilib.federated import LocalTraining, Update, copied
+from gilib.federated import LocalTraining, Update, copied, received
 
 Weights = Mapping[str, Tensor] | Sequence[NDArray[Any]]
 
@@ -46,9 +46,9 @@ class Kept:
         if size is None:
             raise ValueError("the client did not say how many samples it trained on: give batch_size.")
         start, end = _named(model, self.before), _named(model, self.after)
-        received = loaded(model, start)
+        served = loaded(model, start)
         agreed |= {"batch_size": size, "image_shape": image_shape, "local": local}
-        return received, Update.from_state_dicts(received, start, end, **agreed)
+        return served, Update.from_state_dicts(served, start, end, **agreed)
 
     def save(self, folder: Path | str, model: nn.Module) -> tuple[Path, Path]:
         """Write ``before.pt`` and ``after.pt``, which ``gilib audit --before --after`` takes; returns the two paths."""
@@ -73,9 +73,4 @@ def loaded(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 def _named(model: nn.Module, weights: Weights) -> dict[str, Tensor]:
     if isinstance(weights, Mapping):
         return dict(weights)
-    names = list(model.state_dict())
-    if len(names) != len(weights):
-        raise ValueError(
-            f"expected {len(names)} arrays, one for each entry of the model's state dict; got {len(weights)}."
-        )
-    return {name: torch.as_tensor(value) for name, value in zip(names, weights, strict=True)}
+    return dict(received.named(model, weights, "the weights"))

@@ -89,7 +89,7 @@ def test_attacks_that_are_too_weak_give_no_answer():
         (["nothing"], ["nothing"], False, "no answer", 3),
         (["nothing"], ["partial"], False, "no answer", 3),
         (["nothing"], [], False, "no answer", 3),
-        (["no answer"], ["leak"], False, "nothing found", 0),
+        (["no answer"], ["leak"], False, "no answer", 3),
         (["nothing", "partial"], ["nothing"], False, "partial leak", 1),
         (["partial", "leak"], [], False, "images leak", 2),
         (["nothing"], ["leak"], True, "no answer", 130),
@@ -100,6 +100,14 @@ def test_verdicts(levels, control, interrupted, verdict, code):
     report = Report(target(dense()), Settings(), *made, "", interrupted, 1.0)
     assert report.verdict == verdict
     assert report.exit_code == code
+
+
+def test_a_control_counts_only_by_what_looked_at_the_client():
+    control = [Finding("layer by layer (R-GAP)", "leak", ""), Finding("search: linear loss", "nothing", "")]
+    found = [Finding("layer by layer (R-GAP)", "no answer", ""), Finding("search: linear loss", "nothing", "")]
+    assert Report(target(dense()), Settings(), found, control, "", False, 1.0).verdict == "no answer"
+    control[1] = Finding("chosen search: linear loss", "leak", "")
+    assert Report(target(dense()), Settings(), found, control, "", False, 1.0).verdict == "nothing found"
 
 
 def test_the_choice_does_not_see_the_truth():

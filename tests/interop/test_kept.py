@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_refused():
     local = LocalTraining(learning_rate=RATE)
     with pytest.raises(ValueError, match="give batch_size"):
         Kept(before, after, node=7, round=1).update(model, image_shape=(1, 8, 8), local=local)
-    with pytest.raises(ValueError, match="expected 4 arrays"):
+    with pytest.raises(ValueError, match="expected the weights as 4 arrays"):
         Kept([], [], node=7, round=1, examples=1).update(model, image_shape=(1, 8, 8), local=local)
     with pytest.raises(ValueError, match="another model"):
         Kept(before, after, node=7, round=1, examples=1).update(nn.Linear(2, 2), image_shape=(1, 8, 8), local=local)
