@@ -46,17 +46,18 @@ def dense_scene(seed: int = 0) -> Scene:
     return Scene("digits, MLP", columns.dense, *digits(), seed=seed)
 
 
+ENDS = (0, 100)
 WIDE = (
-    Scene("digits, LeNet, 218 a pixel", columns.wide_lenet, *digits()),
-    Scene("digits, LeNet, 842 a pixel", columns.widest_lenet, *digits()),
+    Scene("digits, LeNet, 218 a pixel", columns.wide_lenet, *digits(), stages=ENDS),
+    Scene("digits, LeNet, 842 a pixel", columns.widest_lenet, *digits(), stages=ENDS),
 )
 FOURS = (
-    replace(lenet_scene(), name="digits, LeNet, fours", batch=4),
-    replace(dense_scene(), name="digits, MLP, fours", batch=4),
+    replace(lenet_scene(), name="digits, LeNet, fours", batch=4, stages=ENDS),
+    replace(dense_scene(), name="digits, MLP, fours", batch=4, stages=ENDS),
 )
 PHOTOS = Scene("photographs, LeNet", columns.photo_lenet, *photographs(), rate=0.02)
-PHOTOS_FOURS = replace(PHOTOS, name="photographs, LeNet, fours", batch=4)
-RESNET = Scene("photographs, ResNet-8", columns.photo_resnet, *photographs(), rate=0.05, stages=(0, 100))
+PHOTOS_FOURS = replace(PHOTOS, name="photographs, LeNet, fours", batch=4, stages=ENDS)
+RESNET = Scene("photographs, ResNet-8", columns.photo_resnet, *photographs(), rate=0.05, stages=ENDS)
 
 COMPRESSING = tuple(one for one in DEFENSES if one.family in ("none", "compression"))
 IN_BATCHES = tuple(one for one in DEFENSES if not isinstance(one, Mixed))
