@@ -44,6 +44,6 @@ def searched() -> HiddenDraws:
 
     A layer's ``relax`` keeps what is searched within what the layer can draw.
 
-    Source: the idea of Scheliga et al. (2022) for dropout masks.
+    Source: the idea of Scheliga et al. (2023) for dropout masks. Taught in: defenses/model.
     """
     return HiddenDraws(seed=None, searched=True)

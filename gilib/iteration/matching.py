@@ -181,7 +181,8 @@ def squared_l2() -> Matching:
 def cosine() -> Matching:
     """``1 - <g', g> / (||g'|| ||g||)``: only the direction counts, so the scale of the loss does not matter.
 
-    Source: Geiping et al. (2020), eq. 4. The cosine is one over all layers, not one a layer.
+    Source: Geiping et al. (2020), eq. 4. The cosine is one over all layers, not one a layer. Taught in:
+    iteration/matching.
     """
     return Cosine()
 
