@@ -2,6 +2,7 @@
 
 Every distance takes two stacks of images ``(B, C, H, W)`` in [0, 1], computes in float64 and returns ``(B,)``. The
 order of the images in a batch is not observable from its gradient, so align a batch with `match` before measuring it.
+`labels_read` is for lists of labels, whose order is not observable either.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from gilib.federated import checked_logits
 
-__all__ = ["RECOVERED", "match", "mse", "named", "psnr", "read", "ssim"]
+__all__ = ["RECOVERED", "labels_read", "match", "mse", "named", "psnr", "read", "ssim"]
 
 RECOVERED = 25.0
 """PSNR in decibels above which this book calls an image recovered. Details can be seen there, whatever the error is.
@@ -141,6 +142,20 @@ def read(reconstruction_images: Tensor, labels: Tensor, classifier: Callable[[Te
             f"expected one label for each of {len(images)} images, got labels of shape {tuple(labels.shape)}."
         )
     return logits.argmax(dim=1) == labels.to(logits.device)
+
+
+def labels_read(found: Tensor, true: Tensor) -> float:
+    """The share of a batch's labels that are in the other list as well, each as often as it occurs in both.
+
+    Takes two lists of classes, int64 and at least 0, of which ``true`` (B,) has the batch's; the order plays no role,
+    since gradients do not show it. Taught in: iteration/labels.
+
+    >>> labels_read(torch.tensor([1, 1, 2, 3]), torch.tensor([1, 2, 2, 4]))
+    0.5
+    """
+    count = int(torch.cat([found.cpu(), true.cpu()]).max()) + 1
+    once, again = (torch.bincount(one.cpu(), minlength=count) for one in (found, true))
+    return float(torch.minimum(once, again).sum()) / len(true)
 
 
 def _checked(reconstruction_images: Tensor, true_images: Tensor) -> tuple[Tensor, Tensor]:

@@ -208,3 +208,11 @@ def test_a_classifier_reads_what_it_reads():
         metrics.read(images(2), torch.tensor([0, 1]), model)
     with pytest.raises(ValueError, match="one label for each of 3 images"):
         metrics.read(bright, torch.tensor([0, 1]), classifier)
+
+
+def test_labels_are_read_as_often_as_they_occur_in_both():
+    true = torch.tensor([1, 2, 2, 4])
+    assert metrics.labels_read(torch.tensor([1, 1, 2, 3]), true) == 0.5
+    assert metrics.labels_read(torch.tensor([2, 4, 2, 1]), true) == 1.0
+    assert metrics.labels_read(torch.tensor([2, 2, 2, 2, 2]), true) == 0.5
+    assert metrics.labels_read(torch.tensor([9]), true) == 0.0

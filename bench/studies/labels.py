@@ -6,13 +6,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.studies.device import device, place
 from gilib import data, models
 from gilib.data import Batch
 from gilib.federated import Client, seeded_generator, train
 from gilib.iteration import labels
+from gilib.metrics import labels_read
 from gilib.studies import key
 
 CLASSES, SIZES, BATCHES = 100, (8, 32, 128), 8
@@ -88,15 +89,9 @@ class LabelCell:
                 found["one class"] = labels.last_layer(update, model)[1].argmin().expand(size)
                 for name, guess in found.items():
                     assert guess is not None
-                    shares[name].append(shared(guess, batch.labels))
+                    shares[name].append(labels_read(guess, batch.labels))
             result[f"batch of {size}"] = {name: round(sum(some) / len(some), 4) for name, some in shares.items()}
         return result | place()
-
-
-def shared(found: Tensor, true: Tensor) -> float:
-    """The share of a batch's labels that are in the other list as well, each as often as it occurs in both."""
-    counts = [torch.bincount(one.cpu(), minlength=CLASSES) for one in (found, true)]
-    return float(torch.minimum(*counts).sum()) / len(true)
 
 
 def batches(kind: str, size: int) -> list[Batch]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gilib import metrics
 from gilib.audit.finding import Finding, Level
 from gilib.audit.target import Target
 from gilib.federated import as_function, checked_logits
@@ -27,11 +28,11 @@ def read_labels(target: Target) -> Finding:
             continue
         try:
             found = [rule().restore(update, target.model) for update in target.updates]
-        except (ValueError, RuntimeError) as error:
+        except ValueError as error:
             refused.append(f"{name}: {error}")
             continue
         pairs = zip(found, target.batches, strict=True)
-        hits = [shared(one.cpu(), batch.labels) for one, batch in pairs if one is not None]
+        hits = [metrics.labels_read(one, batch.labels) for one, batch in pairs if one is not None]
         tried[name] = sum(hits) / len(hits)
     if not tried:
         return Finding("labels", "no answer", "no rule applies: " + refused[0])
@@ -78,18 +79,11 @@ def with_labels(target: Target) -> tuple[list[Tensor], tuple[str, ...]]:
     rule = labels.idlg() if target.batch == 1 else labels.counts()
     try:
         found = [rule.restore(update, target.model) for update in target.updates]
-    except (ValueError, RuntimeError):
+    except ValueError:
         found = []
     if found and all(one is not None for one in found):
         return [one for one in found if one is not None], ()
     return [batch.labels for batch in target.batches], ("labels",)
-
-
-def shared(found: Tensor, true: Tensor) -> float:
-    """The share of a batch's labels that are in the other list as well, each as often as it occurs in both."""
-    count = int(max(found.max(), true.max())) + 1
-    both = torch.minimum(torch.bincount(found, minlength=count), torch.bincount(true, minlength=count))
-    return float(both.sum()) / len(true)
 
 
 def _classes(target: Target) -> int:

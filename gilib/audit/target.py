@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gilib.data import Batch, Dataset
-from gilib.defenses.model import Branched
-from gilib.federated import Client, Gradients, Update, copied, seeded_generator
+from gilib.defenses.model import Branched, public_gradients
+from gilib.federated import Client, Update, copied, seeded_generator
 
 Made = TypeVar("Made")
 CROWD = 256
@@ -63,7 +63,7 @@ class Target:
         found = [self.client.update(batch, round=place) for place, batch in enumerate(self.batches)]
         if not isinstance(self.client.improved(), Branched):
             return found
-        return [replace(one, gradients=_public(one.gradients)) for one in found]
+        return [replace(one, gradients=public_gradients(one.gradients)) for one in found]
 
     @cached_property
     def model(self) -> nn.Module:
@@ -87,10 +87,6 @@ class Target:
         """The same clients without defenses, on the network before training: what an attack that works must find."""
         model = self.untrained() if self.untrained is not None else untrained(self.client.model)
         return replace(self, client=replace(self.client, model=model, defenses=()), sent=())
-
-
-def _public(gradients: Gradients) -> Gradients:
-    return {name.removeprefix("public."): value for name, value in gradients.items() if name.startswith("public.")}
 
 
 def untrained(model: nn.Module) -> nn.Module:

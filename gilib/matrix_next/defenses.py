@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gilib.data import Batch
 from gilib.defenses import obscuration
-from gilib.defenses.model import Branched, secret_branch
+from gilib.defenses.model import Branched, public_gradients, secret_branch
 from gilib.federated import Client, Defense, Gradients, LocalTraining, Loss, Update, cross_entropy
 from gilib.matrix_next.attacks import Adaptation, AttackEntry, linear_loss
 from gilib.matrix_next.rounds import View
@@ -158,7 +158,7 @@ class Branch(DefenseEntry):
         for model, updates in zip(view.models, view.sent, strict=True):
             assert isinstance(model, Branched)
             parts.append(model.public)
-            seen.append(tuple(replace(one, gradients=_public(one.gradients)) for one in updates))
+            seen.append(tuple(replace(one, gradients=public_gradients(one.gradients)) for one in updates))
         return View(view.scene, tuple(parts), tuple(seen))
 
     def adaptive(self, attack: AttackEntry, view: View) -> Tensor:
@@ -185,7 +185,3 @@ class Branch(DefenseEntry):
 def unaware(update: Update) -> Update:
     """The update as the plain gradient of one step."""
     return replace(update, local=LocalTraining())
-
-
-def _public(gradients: Gradients) -> Gradients:
-    return {name.removeprefix("public."): value for name, value in gradients.items()}

@@ -203,6 +203,14 @@ def test_gradients_of_the_secret_branch_never_leave():
     assert not torch.allclose(other(batch.images), improved(batch.images))
 
 
+def test_the_public_gradients_of_a_branched_model_are_named_as_in_its_public_network():
+    client, batch = Client(small_lenet(), defenses=[improvement.secret_branch(192)], seed=0), random_batch(2)
+    sent = client.update(batch).gradients
+    found = improvement.public_gradients({**sent, "secret.layers.1.weight": torch.ones(1)})
+    assert list(found) == [name for name, _ in small_lenet().named_parameters()]
+    assert all(value is sent[f"public.{name}"] for name, value in found.items())
+
+
 def test_the_secret_branch_acts_on_what_is_shared_only_through_p_minus_y():
     client, batch = Client(small_lenet(), defenses=[improvement.secret_branch(192)]), random_batch(2)
     update, improved = client.update(batch), client.improved()

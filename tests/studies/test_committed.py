@@ -176,10 +176,6 @@ def test_a_hundred_classes_in_both_halves():
             assert min(16, 3 * size // 4) <= counts.max() <= 3 * size // 4 + 4
 
 
-def test_shared_labels_are_counted_as_often_as_they_occur():
-    assert labels.shared(torch.tensor([1, 1, 2, 3]), torch.tensor([1, 2, 2, 4])) == 0.5
-
-
 def test_the_command_says_what_is_missing_and_refuses_unknown_names(capsys):
     assert main(["training", "--missing"]) == 0
     assert f"{len(training.CELLS)} cells" in capsys.readouterr().out

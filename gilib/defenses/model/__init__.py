@@ -7,7 +7,7 @@ logits by something that the server does not have; a narrow network has fewer eq
 from gilib.defenses.model.bottleneck import Bottleneck, PlacedPrecode, Precode, precode
 from gilib.defenses.model.dropping import Dropout, Dropped, dropout
 from gilib.defenses.model.narrow import widest_safe
-from gilib.defenses.model.places import Branched
+from gilib.defenses.model.places import Branched, public_gradients
 from gilib.defenses.model.secret import Polarized, SecretBranch, Unknown, secret_branch, server_view
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Unknown",
     "dropout",
     "precode",
+    "public_gradients",
     "secret_branch",
     "server_view",
     "widest_safe",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from gilib.chain import last_linear
-from gilib.federated import Defense
+from gilib.federated import Defense, Gradients
 
 
 class Branched(nn.Module):
@@ -21,6 +21,11 @@ class Branched(nn.Module):
         """Images (B, C, H, W) to logits (B, K)."""
         logits: Tensor = self.public(images) + self.secret(images)
         return logits
+
+
+def public_gradients(gradients: Gradients) -> Gradients:
+    """The gradients of a ``Branched`` model's public network, by their names in it; without those of the branch."""
+    return {name.removeprefix("public."): value for name, value in gradients.items() if name.startswith("public.")}
 
 
 class _Before(nn.Sequential):
