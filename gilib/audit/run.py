@@ -15,9 +15,11 @@ from gilib.audit.searching import FIRST, Outcome, Searches, chosen
 from gilib.audit.settings import Settings
 from gilib.audit.solving import solvers
 from gilib.audit.target import Target
+from gilib.iteration.reconstruction import NoFiniteStartError
 
 Progress = Callable[[float, str], None]
-REFUSALS = (ValueError, RuntimeError, MemoryError, NotImplementedError, AttributeError)
+REFUSALS = (ValueError, MemoryError, NoFiniteStartError)
+"""What attacks raise where they do not apply, do not fit or find nothing. Anything else is an error of ours, and shows."""
 CONTROL = 0.35
 """The share of the time that is kept for the control."""
 

@@ -74,7 +74,7 @@ class Attack(ABC):
 
         Raises ValueError for updates that are not finite, that say nothing, that belong to another model or that differ
         in what was agreed, and for a model that cannot be differentiated twice; MemoryError when the stack does not
-        fit; RuntimeError if no start of a victim ever had a finite objective.
+        fit; NoFiniteStartError if no start of a victim ever had a finite objective.
         """
         run = Run(seed=seed, snapshots=snapshots, callback=callback, compiled=compiled, after=after)
         return self._attack(model, updates, run)

@@ -9,6 +9,10 @@ from gilib.iteration.ingredients import Ingredients
 from gilib.iteration.objective import Problem
 
 
+class NoFiniteStartError(RuntimeError):
+    """No start of a search ever had a finite objective, so that there is nothing to return."""
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """One victim's recovered batch.
@@ -75,12 +79,12 @@ class Search:
             self.snapshots[reached] = self.best
 
     def result(self, problem: Problem, victim: int, *, attack: Ingredients, seed: int) -> Reconstruction:
-        """The best restart of one victim. Raises RuntimeError if none ever had a finite objective."""
+        """The best restart of one victim. Raises NoFiniteStartError if none ever had a finite objective."""
         rows = slice(victim * problem.restarts, (victim + 1) * problem.restarts)
         restart = int(self.best_losses[rows].argmin())
         row = victim * problem.restarts + restart
         if not self.best_losses[row].isfinite():
-            raise RuntimeError(
+            raise NoFiniteStartError(
                 f"no start of victim {victim} had a finite objective in {self.done} iterations "
                 f"({int(self.replaced[rows].sum())} starts were replaced). Check the model, or lower the learning rate."
             )

@@ -121,7 +121,8 @@ def _first_layer(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[s
                 f"layer {name!r} does not see the pixels as they are: a step before it changes them. Attack the model "
                 "without that step, and undo it in the result."
             )
-        parts = [(name, first), ("a function", nn.ReLU() if _is_cut(model, first, image_shape) else nn.Identity())]
+        cut = isinstance(first, nn.Linear) and _is_cut(model, first, image_shape)
+        parts = [(name, first), ("a function", nn.ReLU() if cut else nn.Identity())]
     (name, first), (after, activation) = (*parts, ("nothing", nn.Identity()))[:2]
     if not isinstance(first, nn.Linear):
         raise ValueError(
@@ -147,7 +148,7 @@ def _is_cut(model: nn.Module, layer: nn.Module, image_shape: tuple[int, int, int
     with torch.enable_grad():
         logits = checked_logits(lambda _, value: model(value), {}, images.requires_grad_())
         weights = torch.rand(logits.shape, generator=seeded_generator(2), dtype=torch.float64, device="cpu")
-        (slope,) = torch.autograd.grad((logits * weights).sum(), seen[0])
+        (slope,) = torch.autograd.grad((logits * weights).sum(), seen[0], materialize_grads=True)
     hook.remove()
     awake = seen[0] > 0
     return not bool(slope[~awake].any()) and bool(slope[awake].any())

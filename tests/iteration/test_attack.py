@@ -17,7 +17,7 @@ from gilib.iteration.attack import IterationAttack
 from gilib.iteration.labels import idlg, joint
 from gilib.iteration.lbfgs import lbfgs
 from gilib.iteration.priors import total_variation
-from gilib.iteration.reconstruction import Reconstruction, spaced
+from gilib.iteration.reconstruction import NoFiniteStartError, Reconstruction, spaced
 
 MODEL = small_lenet()
 UPDATES = shared_updates(MODEL, 3)
@@ -287,7 +287,7 @@ def test_a_victim_that_diverges_does_not_disturb_the_others():
     wild = dataclasses.replace(wild, gradients={key: 1e160 * value for key, value in wild.gradients.items()})
     attack = small_attack(optimizer=optimizers.sgd(1e-12), bounds=None)
     alone = attack.reconstruct(model, calm)
-    with pytest.raises(RuntimeError, match="no start of victim 1"):
+    with pytest.raises(NoFiniteStartError, match="no start of victim 1"):
         attack.reconstruct_many(model, [calm, wild])
     losses: list[torch.Tensor] = []
     with pytest.raises(RuntimeError):
@@ -299,7 +299,9 @@ def test_a_search_that_is_never_finite_is_an_error():
     model = Exploding()
     update = Client(model, share_labels=True).update(random_batch(1))
     attack = small_attack(initialization=initialization.constant(50.0), bounds=None)
-    with pytest.raises(RuntimeError, match=r"no start of victim 0 had a finite objective in 12 iterations \(12 starts"):
+    with pytest.raises(
+        NoFiniteStartError, match=r"no start of victim 0 had a finite objective in 12 iterations \(12 starts"
+    ):
         attack.reconstruct(model, update)
 
 

@@ -205,6 +205,18 @@ def test_the_same_seed_gives_the_same_result_and_nothing_else_changes(photos, ca
     assert first.layers == again.layers
 
 
+class RowByRow(nn.Module):
+    """A recurrent network: cannot be traced, and its first layer returns a pair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.linear = nn.GRU(24, 8, batch_first=True), nn.Linear(8, 10)
+
+    def forward(self, images):
+        states, _ = self.rows(images.transpose(1, 2).flatten(2))
+        return self.linear(states[:, -1])
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -213,6 +225,7 @@ def test_the_same_seed_gives_the_same_result_and_nothing_else_changes(photos, ca
         (models.mlp(size=8, activation="leaky_relu"), "'activation1'.*LeakyReLU"),
         (models.mlp(size=8, hidden=()), "expected ReLU after layer 'linear', got 'nothing'"),
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 40, bias=False), nn.ReLU(), nn.Linear(40, 10)), "no bias"),
+        (RowByRow(), "expected a fully connected first layer .Linear., got 'rows' .GRU."),
     ],
 )
 def test_a_layer_it_cannot_handle_is_named(photos, model, message):
