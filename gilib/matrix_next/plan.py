@@ -56,7 +56,7 @@ FOURS = (
     replace(dense_scene(), name="digits, MLP, fours", batch=4, stages=ENDS),
 )
 PHOTOS = Scene("photographs, LeNet", columns.photo_lenet, *photographs(), rate=0.02)
-PHOTOS_FOURS = replace(PHOTOS, name="photographs, LeNet, fours", batch=4, stages=ENDS)
+PHOTOS_FOURS = replace(PHOTOS, name="photographs, LeNet, fours", batch=4, stages=(0,))
 RESNET = Scene("photographs, ResNet-8", columns.photo_resnet, *photographs(), rate=0.05, stages=ENDS)
 
 COMPRESSING = tuple(one for one in DEFENSES if one.family in ("none", "compression"))
