@@ -99,7 +99,6 @@ def costs() -> list[Cell]:
     found: list[Cell] = []
     for scene in (lenet_scene, dense_scene):
         found += [CostCell(scene(seed), one) for one in DEFENSES for seed in COST_SEEDS]
-    found += [CostCell(replace(PHOTOS, seed=seed), one) for one in ON_PHOTOS for seed in SEEDS]
     return found
 
 
