@@ -57,7 +57,7 @@ FOURS = (
 )
 PHOTOS = Scene("photographs, LeNet", columns.photo_lenet, *photographs(), rate=0.02)
 PHOTOS_FOURS = replace(PHOTOS, name="photographs, LeNet, fours", batch=4, stages=(0,))
-RESNET = Scene("photographs, ResNet-8", columns.photo_resnet, *photographs(), rate=0.05, stages=ENDS)
+RESNET = Scene("photographs, ResNet-8", columns.photo_resnet, *photographs(), rate=0.05, stages=(0,))
 
 COMPRESSING = tuple(one for one in DEFENSES if one.family in ("none", "compression"))
 ON_PHOTOS = tuple(replace(one, rate=1 / 3) if one.name == "PRECODE" else one for one in DEFENSES)
