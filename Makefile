@@ -32,7 +32,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 SOURCES := $(shell find book chapters gilib -type f -not -path '*/vendor/*' -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book test lint unit interop-tests notebooks site-tests execute lab serve lock matrix studies bench bench-networks bench-tests clean
+.PHONY: help setup book test lint unit interop-tests notebooks site-tests execute lab serve lock matrix studies catalogue bench bench-networks bench-tests clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,9 @@ matrix: $(DONE)/install ## Every attack against every defense: computes what ben
 
 studies: $(DONE)/install ## The chapters' studies at 32 x 32: computes what bench/studies/results lacks (ARGS="limits --jobs 1")
 	$(ONE_THREAD) $(BIN)/python -m bench.studies $(ARGS)
+
+catalogue: $(DONE)/install ## Check the catalogue of papers, and count what the book runs of each family
+	@PYTHONPATH=book/_ext $(BIN)/python -m gilib_catalogue
 
 bench: .venv-bench/.done ## Measure speed and quality beside a peer library (its own environment, .venv-bench)
 	.venv-bench/bin/python -m bench $(ARGS)
