@@ -23,6 +23,7 @@ NAMES = (
     "gradient",
     "privacy",
     "distributed_privacy",
+    "audit",
 )
 RESULTS = Path(__file__).parent / "results"
 

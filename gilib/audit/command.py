@@ -3,19 +3,23 @@
 import argparse
 import json
 import sys
-from dataclasses import replace
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gilib
-from gilib import data, metrics
+from gilib import metrics
+from gilib.audit.given import given
 from gilib.audit.page import page
 from gilib.audit.received import received
-from gilib.audit.report import Report
+from gilib.audit.report import Report, schema
 from gilib.audit.run import audit
 from gilib.audit.settings import KNOWN, Settings
 from gilib.audit.target import Target, load_target
 
-QUICK = 20.0
+QUICK = 15.0
+"""Seconds of ``--quick``, which leaves some for starting."""
 EXAMPLE = "gilib audit target.py --images photographs/ --size 32 --batch 4"
 
 
@@ -26,7 +30,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="does my federation leak?",
         description="Attack a few clients of your own, and say what came back. Exit code: 0 nothing found, 1 labels, "
         "features or some names, 2 images (or, with no report, a wrong command line), 3 no answer because the attacks "
-        f"were too weak, 130 interrupted. Example: {EXAMPLE}",
+        f"could not tell, 4 an error of this program, 130 interrupted. Example: {EXAMPLE}",
     )
     add_options(parser)
     parser.set_defaults(run=run)
@@ -34,42 +38,68 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the audit."""
-    parser.add_argument("target", type=Path, help="a Python file with model(), and perhaps client(model), untrained()")
+    parser.add_argument("--schema", action=_Schema, help="print the JSON schema of audit.json, and end")
     parser.add_argument(
-        "--images", required=True, help="a folder of your own images, one folder a class; or a data set: digits, photos"
+        "target", type=Path, help="a Python file with model(), and perhaps client(model), untrained(), generator()"
     )
-    parser.add_argument("--size", type=int, help="scale images to so many pixels a side")
-    parser.add_argument("--grey", action="store_true", help="one channel: the mean of the colours")
-    parser.add_argument("--batch", type=int, default=1, help="images of a client (default: 1)")
-    parser.add_argument("--victims", type=int, default=4, help="how many clients are tried (default: 4)")
-    parser.add_argument("--seconds", type=float, default=Settings.seconds, help="time for everything (default: 90)")
-    parser.add_argument("--quick", action="store_true", help=f"take {QUICK:.0f} seconds")
-    parser.add_argument("--threat", choices=tuple(KNOWN), default="C", help="what the server knows (default: C)")
-    parser.add_argument("--recovered", type=float, default=metrics.RECOVERED, help="PSNR of a leak (default: 25)")
-    parser.add_argument("--named", type=float, default=0.5, help="share of named images that is a leak (default: 0.5)")
-    parser.add_argument("--before", type=Path, help="weights that a client received: a file of torch.save(state_dict)")
-    parser.add_argument(
-        "--after", type=Path, help="weights that the client sent back; its images come first in --images"
+    what = parser.add_argument_group("what is audited")
+    what.add_argument(
+        "--images",
+        required=True,
+        help="a folder of your own images, one folder a class; a file of tensors (.pt); or a data set: digits, photos",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the searches (default: 0)")
-    parser.add_argument("--out", type=Path, default=Path("audit"), help="folder of the report (default: audit)")
+    what.add_argument("--size", type=int, help="scale images to so many pixels a side")
+    what.add_argument("--grey", action="store_true", help="one channel: the mean of the colours")
+    what.add_argument("--batch", type=int, default=1, help="images of a client (default: 1)")
+    what.add_argument("--victims", type=int, default=4, help="how many clients are tried (default: 4)")
+    what.add_argument("--before", type=Path, help="weights that a client received: a file of torch.save(state_dict)")
+    what.add_argument("--after", type=Path, help="weights that the client sent back; its images come first in --images")
+    knows = parser.add_argument_group("what the server knows")
+    knows.add_argument(
+        "--threat",
+        choices=tuple(KNOWN),
+        default="C",
+        help="threat model: " + "; ".join(f"{letter} {said}" for letter, said in KNOWN.items()) + " (default: C)",
+    )
+    knows.add_argument("--public", help="images of the kind, like --images, for threat models D and E")
+    counts = parser.add_argument_group("what counts")
+    counts.add_argument("--recovered", type=float, default=metrics.RECOVERED, help="PSNR of a leak (default: 25)")
+    counts.add_argument("--named", type=float, default=0.5, help="share of named images that is a leak (default: 0.5)")
+    how = parser.add_argument_group("how long, and where to")
+    time = how.add_mutually_exclusive_group()
+    time.add_argument("--seconds", type=float, default=Settings.seconds, help="time for everything (default: 90)")
+    time.add_argument("--quick", action="store_true", help=f"take {QUICK:.0f} seconds")
+    time.add_argument(
+        "--iterations", type=int, help="of the chosen search, instead of a time: the same report on every machine"
+    )
+    how.add_argument("--seed", type=int, default=0, help="of the searches (default: 0)")
+    how.add_argument("--out", type=Path, default=Path("audit"), help="folder of the report (default: audit)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Audit, print and write the report, and return the exit code. A wrong input gives a sentence and 2."""
+    """Audit, print and write the report, and return the exit code.
+
+    A wrong input gives a sentence and 2; an error of ours its traceback and 4, which no verdict has.
+    """
     try:
         settings = Settings(
             seconds=QUICK if options.quick else options.seconds,
+            iterations=options.iterations,
             threat=options.threat,
             recovered=options.recovered,
             named=options.named,
             seed=options.seed,
         )
-        report = audit(_target(options), settings, progress=_Bar())
-    except (ValueError, FileNotFoundError, OSError) as error:
+        report = audit(_target(options, settings), settings, progress=_Bar())
+    except (ValueError, OSError) as error:
         print(f"\ngilib audit: {error}", file=sys.stderr)
         return 2
-    print(f"\r{' ' * 78}\r", end="", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+        print("gilib audit: this is an error of the program, or of the target's own code; no verdict.", file=sys.stderr)
+        return 4
+    if sys.stderr.isatty():
+        print(f"\r{' ' * 78}\r", end="", file=sys.stderr)
     print(report)
     for path in written(report, options.out):
         print(f"Written: {path}")
@@ -87,16 +117,29 @@ def written(report: Report, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def _target(options: argparse.Namespace) -> Target:
+def _target(options: argparse.Namespace, settings: Settings) -> Target:
     if (options.before is None) != (options.after is None):
         raise ValueError("--before and --after belong together: the weights received, and those sent back.")
-    images = data.load(options.images, size=options.size)
-    if options.grey:
-        images = replace(images, images=images.images.mean(dim=1, keepdim=True))
+    if options.public is not None and not settings.surrogate:
+        raise ValueError(f"--public is for a server with such images: --threat D or E, not {settings.threat}.")
+    form = {"size": options.size, "grey": options.grey}
+    images = given(options.images, **form)
+    public = None if options.public is None else given(options.public, **form)
     if options.before is None:
-        return load_target(options.target, images, batch=options.batch, victims=options.victims)
-    target = load_target(options.target, images, batch=options.batch, victims=1)
+        return load_target(options.target, images, batch=options.batch, victims=options.victims, public=public)
+    target = load_target(options.target, images, batch=options.batch, victims=1, public=public)
     return received(target, options.before, options.after)
+
+
+class _Schema(argparse.Action):
+    """Prints the schema of the report, and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(schema(), end="")
+        parser.exit()
 
 
 class _Bar:

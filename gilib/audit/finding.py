@@ -1,17 +1,23 @@
-"""What one check of an audit found."""
+"""What one check of an audit found, and how a check is tried that may refuse."""
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
 
+from gilib.iteration.reconstruction import NoFiniteStartError
+
 Level = Literal["leak", "partial", "nothing", "no answer", "note"]
 """From images that came back, over labels, features or some names, to nothing, and to checks that could not look."""
+REFUSALS = (ValueError, MemoryError, NoFiniteStartError)
+"""What attacks raise where they do not apply, do not fit or find nothing. Anything else is an error, and shows."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The image of the person for whom a check did best, and what it made of it, both (C, H, W) in [0, 1]."""
+    """The image that came back most clearly, and what a check made of it, both (C, H, W) in [0, 1]."""
 
     truth: Tensor
     found: Tensor
@@ -33,7 +39,7 @@ class Finding:
     seconds: float = 0.0
     assumes: tuple[str, ...] = ()
     unadapted: tuple[str, ...] = ()
-    worst: Pair | None = field(default=None, repr=False)
+    clearest: Pair | None = field(default=None, repr=False)
 
     @property
     def said(self) -> str:
@@ -52,3 +58,13 @@ class Finding:
             "assumes": list(self.assumes),
             "unadapted": list(self.unadapted),
         }
+
+
+def attempt(name: str, check: Callable[[], Finding]) -> Finding:
+    """What a check finds, with its seconds; a finding without an answer where it says that it does not apply."""
+    began = time.perf_counter()
+    try:
+        found = check()
+    except REFUSALS as error:
+        found = Finding(name, "no answer", str(error))
+    return replace(found, seconds=time.perf_counter() - began)

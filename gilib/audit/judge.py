@@ -1,8 +1,9 @@
 """How much of the victims an attack's images give away: PSNR, and who is named among the crowd."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from gilib.audit.finding import Finding, Level, Pair
 from gilib.audit.settings import Settings
 from gilib.audit.target import Target
 
-CHANCE = 0.01
-"""Names count from where a blind guess would be as lucky in fewer than so many audits."""
+CHANCE = 0.001
+"""Names count from where blind guesses would be as lucky in fewer than so many checks: an audit has up to twenty."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,26 @@ class Judge:
     target: Target
     settings: Settings
 
-    def images(self, check: str, found: Sequence[Tensor], *, note: str = "", **more: object) -> Finding:
+    def images(
+        self,
+        check: str,
+        found: Sequence[Tensor],
+        *,
+        note: str = "",
+        numbers: Mapping[str, Any] | None = None,
+        assumes: tuple[str, ...] = (),
+        unadapted: tuple[str, ...] = (),
+    ) -> Finding:
         """A finding from one stack of images a victim, each (n, C, H, W) with n up to the batch size.
 
-        A victim of whom fewer images came back is compared with copies of the last one; with none, with grey.
+        There may be fewer stacks than victims: those of the first ones. A victim of whom fewer images came back is
+        compared with copies of the last one; with none, with grey.
         """
-        whole = [self._filled(images) for images in found]
-        ordered = torch.cat(
-            [
-                images[metrics.match(images, batch.images)]
-                for images, batch in zip(whole, self.target.batches, strict=True)
-            ]
-        )
-        truth = self.target.truth.double()
+        pairs = list(zip((self._filled(images) for images in found), self.target.batches, strict=False))
+        ordered = torch.cat([images[metrics.match(images, batch.images)] for images, batch in pairs])
+        truth = torch.cat([batch.images for _, batch in pairs]).double()
+        if len(pairs) < self.target.victims:
+            note += f"; only {len(pairs)} of {self.target.victims} clients, for lack of time"
         psnr = metrics.psnr(ordered, truth).clamp(max=200)
         own = torch.arange(len(truth))
         named = metrics.named(ordered, self.target.crowd, own)
@@ -43,17 +51,27 @@ class Judge:
         recovered = int((psnr >= self.settings.recovered).sum())
         text = (
             f"{recovered} of {len(psnr)} recovered, {count} named among {len(self.target.crowd)}; "
-            f"worst person {_decibels(float(psnr.max()))}, median {_decibels(float(psnr.quantile(0.5)))}{note}"
+            f"clearest {_decibels(float(psnr.max()))}, median {_decibels(float(psnr.quantile(0.5)))}{note}"
         )
-        numbers = {
+        counts = {
             "psnr": [round(value, 2) for value in psnr.tolist()],
             "named": named.tolist(),
             "candidates": len(self.target.crowd),
         }
-        extra = more.pop("numbers", {})
-        assert isinstance(extra, dict)
         pair = Pair(truth[best], ordered[best], float(psnr[best]))
-        return Finding(check, level, text, numbers | extra, worst=pair, **more)  # type: ignore[arg-type]
+        every = counts | dict(numbers or {})
+        return Finding(check, level, text, every, assumes=assumes, unadapted=unadapted, clearest=pair)
+
+    def complete(self, finding: Finding) -> bool:
+        """Whether a check recovered every image of every victim, so that nothing more can come back."""
+        values = finding.numbers.get("psnr", [])
+        return len(values) == len(self.target.truth) and min(values) >= self.settings.recovered
+
+    @property
+    def names_count(self) -> bool:
+        """Whether there are enough candidates for names to say something: even all of them may be luck among few."""
+        own = len(self.target.truth)
+        return luck(own, own, len(self.target.crowd)) < CHANCE
 
     def _level(self, psnr: Tensor, named: Tensor) -> Level:
         share = float(named.double().mean())

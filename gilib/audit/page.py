@@ -88,10 +88,10 @@ def _pictures(findings: list[Finding]) -> str:
     """The person for whom each check did best, and what it made of them."""
     figures = []
     for one in findings:
-        if one.worst is None:
+        if one.clearest is None:
             continue
-        source = base64.b64encode(png(one.worst.truth, one.worst.found)).decode()
-        quality = "exact" if one.worst.psnr >= 100 else f"{one.worst.psnr:.1f} dB"
+        source = base64.b64encode(png(one.clearest.truth, one.clearest.found)).decode()
+        quality = "exact" if one.clearest.psnr >= 100 else f"{one.clearest.psnr:.1f} dB"
         alt = f"Two pictures side by side: a victim's image, and what {one.check} made of its update, {quality}."
         figures.append(
             f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{source}">'

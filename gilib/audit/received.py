@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
+from gilib.audit.given import loaded_tensors
 from gilib.audit.target import Target
 from gilib.federated import Update
 from gilib.interop.kept import loaded
@@ -41,11 +40,5 @@ def received(target: Target, before: Path | str, after: Path | str) -> Target:
 def _weights(path: Path | str) -> Mapping[str, Tensor]:
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}.")
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} holds no weights that can be loaded safely: {type(error).__name__}.") from error
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"expected {path} to hold a state dict, names and tensors; got a {type(found).__name__}.")
-    return found
+        raise FileNotFoundError(f"there is no file {path}. It should hold a state dict, by torch.save.")
+    return loaded_tensors(path)

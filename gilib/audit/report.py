@@ -2,6 +2,8 @@
 
 import platform
 from dataclasses import dataclass
+from importlib.resources import files
+from textwrap import wrap
 from typing import Any, Literal
 
 import torch
@@ -10,12 +12,15 @@ import gilib
 from gilib.audit.adaptation import adaptation_of
 from gilib.audit.finding import Finding
 from gilib.audit.judge import Judge
+from gilib.audit.preflight import DECLARED
 from gilib.audit.settings import KNOWN, Settings
 from gilib.audit.target import Target
 from gilib.defenses.privacy import DPSGD, gaussian_epsilon
 from gilib.studies import describe
 
 DELTA = 1e-5
+WIDTH = 80
+INDENT = len("no answer") + 2
 SCHEMA = "gilib-audit/1"
 Verdict = Literal["nothing found", "partial leak", "images leak", "no answer"]
 CODES: dict[Verdict, int] = {"nothing found": 0, "partial leak": 1, "images leak": 2, "no answer": 3}
@@ -49,13 +54,14 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """Images, something less, nothing, or no answer where the attacks were too weak to say."""
+        """Images, something less, nothing, or no answer: where attacks were too weak, unadapted or misinformed."""
         levels = {one.level for one in self.findings}
         if "leak" in levels:
             return "images leak"
         if "partial" in levels:
             return "partial leak"
-        return "nothing found" if self.control_recovered and not self.interrupted else "no answer"
+        looked = self.control_recovered and not self.unadapted and not self.misdeclared
+        return "nothing found" if looked and not self.interrupted else "no answer"
 
     @property
     def exit_code(self) -> int:
@@ -66,6 +72,11 @@ class Report:
     def unadapted(self) -> tuple[str, ...]:
         """Defenses of the client to which no attack was adapted."""
         return adaptation_of(self.target.client.defenses, self.target.updates[0]).missing
+
+    @property
+    def misdeclared(self) -> bool:
+        """Whether a received update is not what the client as declared sends for these images."""
+        return any(one.check == DECLARED and one.level == "no answer" for one in self.findings)
 
     @property
     def guarantee(self) -> str:
@@ -81,21 +92,33 @@ class Report:
         said = [self._why()]
         if self.unadapted:
             said.append(
-                f"No attack here is adapted to {', '.join(self.unadapted)}, so that its protection is not measured: "
+                f"No attack here is adapted to {', '.join(self.unadapted)}, so that what it protects is not measured: "
                 "an attacker who knows it may do better."
             )
         if self.guarantee:
             said.append(f"The client's noise promises {self.guarantee}.")
+        if not Judge(self.target, self.settings).names_count:
+            said.append(
+                f"Among {len(self.target.crowd)} images even the right name of everybody may be luck, so that names do "
+                "not count. Give more images."
+            )
+        if self.selected:
+            said.append(
+                f"The search {self.selected!r} was chosen, without a look at any true image, because its two starts "
+                "agreed best, or about as well as others and its images' update was nearer to the one sent."
+            )
         if self.control_recovered is False and self.verdict == "partial leak":
             said.append(
                 "The attacks did not recover the undefended, untrained client either. That no image came back says "
                 "nothing."
             )
+        counted = self.settings.iterations
+        spent = f"for {self.seconds:.0f} seconds" if counted is None else f"up to {counted} iterations each,"
         said.append(
             f"The server was supposed to know {KNOWN[self.settings.threat]} (threat model {self.settings.threat}). "
             "It followed the protocol: an active server was not tried. Only attacks of this library were tried, "
-            f"for {self.seconds:.0f} seconds on {self.target.victims} clients; a better attack, more time or another "
-            "client may give more away, never less."
+            f"{spent} on {self.target.victims} clients; a better attack, more time or another client may give more "
+            "away, never less."
         )
         return said
 
@@ -105,14 +128,30 @@ class Report:
             "images leak": "Images of the victims came back. Everything beyond them needs no more proof.",
             "partial leak": "No image was recovered, but labels, features or some names were read off the updates.",
             "nothing found": f"{control}was recovered by the same attacks; this client was not. That is no proof.",
-            "no answer": (
-                f"{control}was not recovered by any attack that could look at this client, so that these attacks were "
-                "too weak to audit it. Give them more time (seconds), smaller batches, or a client with fewer local "
-                "steps, and try again."
-                if self.control_recovered is False
-                else "The audit could not look: see what was refused, and why."
-            ),
+            "no answer": self._why_not(control),
         }[self.verdict]
+
+    def _why_not(self, control: str) -> str:
+        if self.misdeclared:
+            return "The client as declared does not send such an update, so that the attacks looked for another one."
+        if self.control_recovered is False:
+            return (
+                f"{control}was not recovered by any attack that could look at this client, so that these attacks were "
+                "too weak to audit it. Give them more time, smaller batches, or a client with fewer local steps."
+            )
+        if self.unadapted:
+            return f"{control}was recovered, but by attacks that take no account of a defense of this client."
+        return "The audit could not look: see what was refused, and why."
+
+    def __str__(self) -> str:
+        """The findings, those of the control below them, and the verdict with what it means, in 80 columns."""
+        lines = [line for one in self.findings for line in _row(one)]
+        if self.control:
+            lines += ["", "The control: no defenses, before training", ""]
+            lines += [line for one in self.control for line in _row(one)]
+        lines += ["", f"Verdict: {self.verdict}.{' Interrupted.' if self.interrupted else ''}"]
+        lines += [line for sentence in self.meaning() for line in wrap(sentence, WIDTH)]
+        return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
         """Everything but images; `SCHEMA` names the form."""
@@ -138,6 +177,7 @@ class Report:
             "batch": self.target.batch,
             "victims": self.target.victims,
             "candidates": len(self.target.crowd),
+            "misdeclared": self.misdeclared,
             "guess": round(Judge(self.target, self.settings).guess, 2),
             "selected": self.selected,
             "findings": [one.as_json() for one in self.findings],
@@ -146,15 +186,15 @@ class Report:
             "versions": {"gilib": gilib.__version__, "torch": torch.__version__, "python": platform.python_version()},
         }
 
-    def table(self) -> str:
-        """The findings as aligned text, the control's below, and the verdict."""
-        rows = [(one.level, one.check, one.said) for one in self.findings]
-        rows += [(one.level, f"control: {one.check}", one.said) for one in self.control]
-        widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-        lines = [f"{level:{widths[0]}}  {check:{widths[1]}}  {text}" for level, check, text in rows]
-        return "\n".join([*lines, "", f"Verdict: {self.verdict}.", *self.meaning()])
 
-    __str__ = table
+def _row(one: Finding) -> list[str]:
+    """The level and the name of a check, and below it what came back."""
+    return [f"{one.level:{INDENT}}{one.check}", *(" " * INDENT + line for line in wrap(one.said, WIDTH - INDENT))]
+
+
+def schema() -> str:
+    """The JSON schema of ``Report.as_json``."""
+    return (files("gilib.audit") / "schema.json").read_text(encoding="utf-8")
 
 
 def _kind(finding: Finding) -> str:

@@ -1,10 +1,9 @@
-"""Searches within a budget of time, chosen by what the server can see: its objective, and whether two starts agree.
+"""Searches, chosen by what the server can see: its objective, and whether two starts agree.
 
-Every search runs from two starts a victim. A first, short round tries all plans; the best of them gets the rest of the
-time. Nothing here looks at a true image.
+Every search runs from two starts a victim, of which the one with the smaller objective counts. A first, short round
+tries the plans; the best of them goes on. Nothing here looks at a true image.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from gilib import metrics
 from gilib.audit.adaptation import Adapted
-from gilib.audit.plans import Plan, as_known, plans
+from gilib.audit.budget import TRIAL, Clock, iterations_in
+from gilib.audit.plans import Plan, as_known
 from gilib.audit.settings import Settings
 from gilib.audit.target import Target
 from gilib.data import Batch
@@ -21,17 +21,10 @@ from gilib.federated import Client, Update
 from gilib.iteration import Reconstruction, matching
 from gilib.matrix_next.attacks import adapted
 
-FIRST = 0.5
-"""The share of the time in which all plans are tried."""
 NEAR = 0.05
 """Agreements that differ by less are taken for the same."""
-FEWEST, MOST = 20, 3000
-"""Iterations of a search."""
-TRIAL = 4
 FLAT = 1e-12
 """Images without any shape agree in nothing: squared deviations per pixel below this are rounding."""
-ENOUGH = 100
-"""Iterations that every plan of the first round should have: where time is short, fewer plans are tried."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Outcome:
     """What one search found: the better start of every victim, and what the server can say about it.
 
     ``distance`` is the cosine distance of the gradients, the median over victims; ``agreement`` the correlation of the
-    two starts' images around their mean colour, the median over victims.
+    two starts' images around their mean colour, the median over victims. ``starts`` says which of the two was better.
     """
 
     plan: Plan
@@ -48,6 +41,7 @@ class Outcome:
     distance: float
     agreement: float
     stopped: bool
+    starts: tuple[int, ...] = ()
 
     @property
     def note(self) -> str:
@@ -63,47 +57,45 @@ class Searches:
         self.how = how.search
         self.updates = as_known(target.updates, labels, settings.threat)
 
-    def plans(self) -> list[Plan]:
-        """What there is to try."""
-        return plans(self.target, self.settings.threat)
-
-    def affordable(self, seconds: float) -> list[Plan]:
-        """The plans of which each can have `ENOUGH` iterations within so many seconds, measured on the first."""
-        every = self.plans()
-        step = self._step(every[0])
-        return every[: max(2, int(seconds / (ENOUGH * step)))]
-
-    def run(self, plan: Plan, seconds: float) -> Outcome:
-        """One search of about so many seconds. Raises ValueError, MemoryError, RuntimeError where it does not apply."""
-        iterations = int(min(MOST, max(FEWEST, seconds / self._step(plan))))
-        clock = _Clock(2 * seconds + 5)
-        found = self._found(plan, iterations, clock)
-        stopped = found[0].interrupted and not clock.late
-        return self._outcome(plan, found, iterations=len(clock.times), stopped=stopped)
-
-    def _step(self, plan: Plan) -> float:
-        """Seconds an iteration."""
-        clock = _Clock(float("inf"))
-        self._found(plan, TRIAL, clock)
+    def step(self, plan: Plan, victims: int) -> float:
+        """Seconds that an iteration takes on so many victims, by a short trial."""
+        clock = Clock()
+        self.found(plan, TRIAL, victims, clock)
         return clock.step
 
-    def _found(self, plan: Plan, iterations: int, clock: "_Clock") -> list[Reconstruction]:
-        model, updates = plan.prepared(self.target.model, [*self.updates, *self.updates])
+    def within(self, plan: Plan, victims: int, seconds: float) -> Outcome:
+        """One search that takes at most about so many seconds, its trial included. Raises as ``run`` does."""
+        clock = Clock(seconds)
+        step = self.step(plan, victims)
+        return self.run(plan, iterations_in(clock.left, step), victims, clock)
+
+    def run(self, plan: Plan, iterations: int, victims: int, clock: Clock | None = None) -> Outcome:
+        """One search of so many iterations on the first victims.
+
+        Raises ValueError, MemoryError or NoFiniteStartError where it does not apply, does not fit or finds nothing.
+        """
+        clock = clock or Clock()
+        found = self.found(plan, iterations, victims, clock)
+        images, distances, agreements, starts = [], [], [], []
+        for place, update in enumerate(self.updates[:victims]):
+            pair = found[place], found[place + victims]
+            better = min((0, 1), key=lambda start: float(pair[start].losses.nan_to_num(torch.inf).min()))
+            images.append(self.adapted.finished(pair[better].images))
+            distances.append(self.distance(update, pair[better].images))
+            agreements.append(agreement(*(one.images for one in pair)))
+            starts.append(better)
+        far, alike = (float(torch.tensor(values).quantile(0.5)) for values in (distances, agreements))
+        stopped = any(one.interrupted for one in found) and not clock.late
+        return Outcome(plan, images, len(clock.times), far, alike, stopped, tuple(starts))
+
+    def found(self, plan: Plan, iterations: int, victims: int, clock: Clock) -> list[Reconstruction]:
+        """What both starts of the first victims end with: all first starts, then all second ones."""
+        some = self.updates[:victims]
+        model, updates = plan.prepared(self.target.model, [*some, *some])
         ignored = [name for name in updates[0].gradients if self.how.ignored and name.endswith(self.how.ignored)]
-        each = max(1, iterations // (2 if self.how.staged else 1))
+        each = max(1, iterations // 2) if self.how.staged and not plan.drawn else iterations
         attack = adapted(plan.recipe(each), self.how, 1, ignored)
         return attack.reconstruct_many(model, updates, seed=self.settings.seed, callback=clock)
-
-    def _outcome(self, plan: Plan, found: Sequence[Reconstruction], *, iterations: int, stopped: bool) -> Outcome:
-        count, images, distances, agreements = len(self.updates), [], [], []
-        for place, update in enumerate(self.updates):
-            pair = found[place], found[place + count]
-            better = min(pair, key=lambda one: float(one.losses.nan_to_num(torch.inf).min()))
-            images.append(self.adapted.finished(better.images))
-            distances.append(self.distance(update, better.images))
-            agreements.append(agreement(*(one.images for one in pair)))
-        far, alike = (float(torch.tensor(values).quantile(0.5)) for values in (distances, agreements))
-        return Outcome(plan, images, iterations, far, alike, stopped)
 
     def distance(self, update: Update, images: Tensor) -> float:
         """The cosine distance between what was sent and what these images would have sent, where they are compared."""
@@ -128,22 +120,3 @@ def agreement(first: Tensor, second: Tensor) -> float:
     centred = [(one - one.mean(dim=(2, 3), keepdim=True)).flatten().double() for one in (first, second)]
     norms = centred[0].norm() * centred[1].norm()
     return float(centred[0] @ centred[1] / norms) if norms > FLAT * first.numel() else 0.0
-
-
-class _Clock:
-    """Counts iterations, and stops the search as Ctrl-C would, once it takes longer than ``limit`` seconds."""
-
-    def __init__(self, limit: float) -> None:
-        self.start, self.limit, self.times, self.late = time.perf_counter(), limit, list[float](), False
-
-    def __call__(self, iteration: int, losses: Tensor) -> None:
-        self.times.append(time.perf_counter())
-        if self.times[-1] - self.start > self.limit:
-            self.late = True
-            raise KeyboardInterrupt
-
-    @property
-    def step(self) -> float:
-        """Seconds an iteration."""
-        gaps = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
-        return max(sum(gaps) / max(len(gaps), 1), 1e-6) if gaps else 1e-3

@@ -10,46 +10,52 @@ from gilib.audit.finding import Finding
 from gilib.audit.judge import Judge
 from gilib.audit.target import Target
 from gilib.federated import Update
-from gilib.recursion import lone_inputs, phong, rgap, spear
+from gilib.recursion import Reconstruction, lone_inputs, phong, rgap, spear
 
-Solver = Callable[[Judge, Adapted], Finding]
+Late = Callable[[], bool]
+"""Whether there is no more time, so that the victims that are left have to be left out."""
+Solver = Callable[[Judge, Adapted, Late], Finding]
 LARGEST = 1_024
 """Pixels up to which R-GAP is tried: it solves a system of so many unknowns in every layer."""
 
 
-def divide(judge: Judge, how: Adapted) -> Finding:
+def divide(judge: Judge, how: Adapted, late: Late) -> Finding:
     """The first layer's division; where a defense blurred it, the nearest image in the box."""
-    target = judge.target
-    found = [phong(target.model, one, inexact=how.search.in_box).images for one in target.updates]
-    return judge.images("first layer by division", _finished(how, found))
+
+    def solve(model: nn.Module, update: Update) -> Tensor:
+        return phong(model, update, inexact=how.search.in_box).images
+
+    return judge.images("first layer by division", _finished(how, _each(judge, solve, late)), unadapted=how.missing)
 
 
-def divide_lone(judge: Judge, how: Adapted) -> Finding:
+def divide_lone(judge: Judge, how: Adapted, late: Late) -> Finding:
     """Images of a batch that two neurons of the first layer saw alone."""
-    target = judge.target
-    found = [_lone(target.model, one) for one in target.updates]
+    found = _each(judge, _lone, late)
     note = f"; {sum(map(len, found))} images seen alone"
-    return judge.images("neurons that saw one image", _finished(how, found), note=note)
+    return judge.images("neurons that saw one image", _finished(how, found), note=note, unadapted=how.missing)
 
 
-def solve_batch(judge: Judge, how: Adapted) -> Finding:
+def solve_batch(judge: Judge, how: Adapted, late: Late) -> Finding:
     """SPEAR: the whole batch, exactly."""
-    target = judge.target
-    found = [spear(target.model, one) for one in target.updates]
-    exact = sum(one.exact for one in found)
-    note = f"; {exact} of {len(found)} batches passed SPEAR's own check"
-    images = _finished(how, [one.images for one in found])
-    return judge.images("whole batch (SPEAR)", images, note=note, numbers={"exact": exact})
+    reports: list[Reconstruction] = []
+
+    def solve(model: nn.Module, update: Update) -> Tensor:
+        reports.append(spear(model, update))
+        return reports[-1].images
+
+    images = _finished(how, _each(judge, solve, late))
+    exact = sum(one.exact for one in reports)
+    note = f"; {exact} of {len(reports)} batches passed SPEAR's own check"
+    return judge.images("whole batch (SPEAR)", images, note=note, numbers={"exact": exact}, unadapted=how.missing)
 
 
-def solve_layers(judge: Judge, how: Adapted) -> Finding:
+def solve_layers(judge: Judge, how: Adapted, late: Late) -> Finding:
     """R-GAP: one image, layer by layer."""
-    target = judge.target
-    pixels = target.truth[0].numel()
+    pixels = judge.target.truth[0].numel()
     if pixels > LARGEST:
         raise ValueError(f"left out: {pixels:,} pixels, and it is tried up to {LARGEST:,}.")
-    found = [rgap(target.model, one).images for one in target.updates]
-    return judge.images("layer by layer (R-GAP)", _finished(how, found))
+    found = _each(judge, lambda model, update: rgap(model, update).images, late)
+    return judge.images("layer by layer (R-GAP)", _finished(how, found), unadapted=how.missing)
 
 
 def solvers(target: Target) -> dict[str, Solver]:
@@ -57,6 +63,16 @@ def solvers(target: Target) -> dict[str, Solver]:
     if target.batch == 1:
         return {"first layer by division": divide, "layer by layer (R-GAP)": solve_layers}
     return {"neurons that saw one image": divide_lone, "whole batch (SPEAR)": solve_batch}
+
+
+def _each(judge: Judge, solve: Callable[[nn.Module, Update], Tensor], late: Late) -> list[Tensor]:
+    """What a solver finds for one victim after another, for one at least."""
+    found: list[Tensor] = []
+    for update in judge.target.updates:
+        if found and late():
+            break
+        found.append(solve(judge.target.model, update))
+    return found
 
 
 def _finished(how: Adapted, found: Sequence[Tensor]) -> list[Tensor]:

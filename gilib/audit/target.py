@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from gilib.audit.surrogate import Generator
 from gilib.data import Batch, Dataset
 from gilib.defenses.model import Branched, public_gradients
 from gilib.federated import Client, Update, copied, seeded_generator
@@ -28,7 +29,9 @@ class Target:
     ``client`` is as it is deployed: its model, how it trains, what it defends itself with. All other images are the
     crowd in which a person is *named*. ``untrained`` builds the same network before training; unless given, the layers
     of a copy draw their weights anew. ``sent`` are updates that were received from real clients instead of being
-    computed here, in the order of the batches. Raises ValueError where there are too few images, or updates.
+    computed here, in the order of the batches. ``public`` are images of the kind, or ``generator`` draws them, for a
+    server that has such (threat model D). Raises ValueError where there are too few images, or updates, and where
+    public images have another shape or are a victim's own.
     """
 
     client: Client
@@ -37,6 +40,8 @@ class Target:
     victims: int = 4
     untrained: Callable[[], nn.Module] | None = None
     sent: Sequence[Update] = ()
+    public: Dataset | None = None
+    generator: Generator | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.victims < 1:
@@ -49,6 +54,17 @@ class Target:
             )
         if self.sent and len(self.sent) != self.victims:
             raise ValueError(f"expected one received update for each of {self.victims} victims, got {len(self.sent)}.")
+        if self.public is not None:
+            self._check_public(self.public.images)
+
+    def _check_public(self, public: Tensor) -> None:
+        if public.shape[1:] != self.images.images.shape[1:]:
+            raise ValueError(
+                f"expected public images of the victims' shape {tuple(self.images.images.shape[1:])}, got "
+                f"{tuple(public.shape[1:])}. Scale them alike."
+            )
+        if any(bool((public == own).flatten(1).all(dim=1).any()) for own in self.truth):
+            raise ValueError("the public images hold a victim's own image: an attacker with these has it already.")
 
     @cached_property
     def batches(self) -> list[Batch]:
@@ -110,17 +126,29 @@ def untrained(model: nn.Module) -> nn.Module:
     return fresh
 
 
-def load_target(path: Path | str, images: Dataset, *, batch: int = 1, victims: int = 4) -> Target:
-    """The target of a Python file with ``model()``, and perhaps ``client(model)`` and ``untrained()``.
+def load_target(
+    path: Path | str, images: Dataset, *, batch: int = 1, victims: int = 4, public: Dataset | None = None
+) -> Target:
+    """The target of a Python file with ``model()``, and perhaps ``client(model)``, ``untrained()``, ``generator()``.
 
-    Without ``client`` the client takes one step of plain SGD on its batch. Raises FileNotFoundError, and ValueError for
-    a file that does not run, or whose functions do not return what they should.
+    Without ``client`` the client takes one step of plain SGD on its batch. ``generator()`` returns a network from codes
+    to images and the length of a code. Raises FileNotFoundError, and ValueError for a file that does not run, or whose
+    functions do not return what they should.
     """
     module = _module(Path(path))
     model = _call(module, "model", nn.Module)
     client = _call(module, "client", Client, model) if hasattr(module, "client") else Client(model)
     fresh = getattr(module, "untrained", None)
-    return Target(replace(client, share_labels=False, seed=0), images, batch, victims, fresh)
+    drawing = _generator(module) if hasattr(module, "generator") else None
+    own = replace(client, share_labels=False, seed=0)
+    return Target(own, images, batch, victims, fresh, public=public, generator=drawing)
+
+
+def _generator(module: ModuleType) -> Generator:
+    made: tuple[Any, ...] = _call(module, "generator", tuple)
+    if len(made) != 2:
+        raise ValueError(f"expected generator() to return a network and the length of a code, got {len(made)} things.")
+    return Generator(*made)
 
 
 def _module(path: Path) -> ModuleType:

@@ -9,14 +9,17 @@ from torch import nn
 from gilib import data, models
 from gilib.audit import Finding, Report, Settings, Target, audit
 from gilib.audit.adaptation import KNOWN, adaptation_of
+from gilib.audit.finding import attempt
 from gilib.audit.judge import Judge, luck
 from gilib.audit.plans import plans
 from gilib.audit.reading import with_labels
 from gilib.audit.searching import Outcome, Searches, agreement, chosen
+from gilib.audit.solving import divide
 from gilib.audit.target import untrained
 from gilib.defenses import gradient, model, obscuration, privacy
 from gilib.defenses.local_training import local_iterations
-from gilib.federated import Client, Defense, LocalTraining
+from gilib.federated import Client, Defense
+from gilib.iteration.reconstruction import NoFiniteStartError
 
 DIGITS = data.load("digits")
 
@@ -37,8 +40,12 @@ def findings(report: Report) -> dict[str, Finding]:
     return {one.check: one for one in report.findings}
 
 
+SHORT = Settings(iterations=16)
+"""Searches of 4 and 16 iterations, for what does not depend on what they find."""
+
+
 def test_a_dense_first_layer_leaks_exactly():
-    report = audit(target(dense()), Settings(seconds=4))
+    report = audit(target(dense()), SHORT)
     division = findings(report)["first layer by division"]
     assert report.verdict == "images leak"
     assert report.exit_code == 2
@@ -46,10 +53,11 @@ def test_a_dense_first_layer_leaks_exactly():
     assert min(division.numbers["psnr"]) > 100
     assert division.numbers["named"] == [True] * 3
     assert not report.control  # nothing more to prove
+    assert not any("search" in one.check for one in report.findings)  # every image has come back
 
 
 def test_a_batch_of_a_dense_layer_leaks_exactly():
-    report = audit(target(dense(), batch=4, victims=2), Settings(seconds=4))
+    report = audit(target(dense(), batch=4, victims=2), SHORT)
     solved = findings(report)["whole batch (SPEAR)"]
     assert solved.level == "leak"
     assert min(solved.numbers["psnr"]) > 60
@@ -57,35 +65,74 @@ def test_a_batch_of_a_dense_layer_leaks_exactly():
 
 
 def test_a_search_recovers_the_undefended_lenet():
-    report = audit(target(lenet(), victims=2), Settings(seconds=20))
+    report = audit(target(lenet(), batch=2, victims=1), Settings(iterations=200))
     best = findings(report)[f"chosen search: {report.selected}"]
     assert best.level == "leak"
     assert min(best.numbers["psnr"]) > 25
+    assert best.numbers["iterations"] == 200
+    assert report.verdict == "images leak"
+    assert report.selected in " ".join(report.meaning())
+
+
+def test_counted_audits_are_the_same_every_time():
+    one, other = (audit(target(lenet(), batch=2, victims=1), SHORT).as_json() for _ in range(2))
+    for report in (one, other):
+        report["seconds"] = 0
+        for finding in report["findings"] + report["control"]:
+            finding["seconds"] = 0
+    assert one == other
+    rounds = [one for one in one["findings"] if "search" in one["check"]]
+    assert [one["numbers"]["iterations"] for one in rounds] == [4] * (len(rounds) - 1) + [16]
 
 
 def test_strong_noise_is_told_apart_from_weak_attacks():
-    noisy = target(lenet(), victims=4, defenses=(privacy.dp_sgd(1.0, 3.0),))
-    report = audit(noisy, Settings(seconds=6))
+    noisy = target(lenet(), victims=2, defenses=(privacy.dp_sgd(1.0, 3.0),))
+    report = audit(noisy, Settings(iterations=60))
     assert report.verdict in {"nothing found", "partial leak"}
     assert report.control_recovered
     assert all(max(one.numbers["psnr"]) < 25 for one in report.findings if "psnr" in one.numbers)
     assert "epsilon" in report.guarantee
     assert not report.unadapted
+    refused = {one.check for one in report.findings if one.level == "no answer"}
+    assert refused
+    assert not refused & {one.check for one in report.control}  # the control tries what could look at the client
 
 
 def test_attacks_that_are_too_weak_give_no_answer():
-    silent = target(lenet(), victims=1, local=LocalTraining(3, learning_rate=0.5), batch=16)
-    report = audit(silent, Settings(seconds=1))
+    crowded = target(models.lenet(channels=1, size=8, width=8, activation="sigmoid"), victims=1, batch=32)
+    report = audit(crowded, Settings(iterations=4))
     assert report.control_recovered is False
-    assert report.verdict != "nothing found"
-    said = " ".join(report.meaning())
-    assert "says nothing" in said or "too weak" in said
+    assert report.verdict == "partial leak"  # labels
+    assert "says nothing" in " ".join(report.meaning())
+    quiet = replace(report, findings=[one for one in report.findings if one.level != "partial"])
+    assert quiet.verdict == "no answer"
+    assert quiet.exit_code == 3
+    assert "too weak" in quiet.meaning()[0]
+
+
+class Turned(Defense):
+    """A reader's own defense, of which nothing is known: it trains on the negative of every image."""
+
+    def obscure(self, batch, *, generator):
+        return data.Batch(1 - batch.images, batch.labels)
+
+
+def test_a_defense_that_nothing_is_adapted_to_gives_no_answer():
+    one = replace(target(lenet(), victims=4, defenses=(Turned(),)))
+    report = audit(one, SHORT)
+    assert report.unadapted == ("Turned",)
+    assert "leak" not in {one.level for one in report.findings}
+    quiet = replace(report, findings=[one for one in report.findings if one.level != "partial"])
+    assert quiet.control_recovered
+    assert quiet.verdict == "no answer"
+    assert "no account of a defense" in quiet.meaning()[0]
 
 
 @pytest.mark.parametrize(
     ("levels", "control", "interrupted", "verdict", "code"),
     [
         (["nothing"], ["leak"], False, "nothing found", 0),
+        (["nothing", "no answer"], ["leak"], False, "nothing found", 0),
         (["nothing"], ["nothing"], False, "no answer", 3),
         (["nothing"], ["partial"], False, "no answer", 3),
         (["nothing"], [], False, "no answer", 3),
@@ -118,10 +165,8 @@ def test_the_choice_does_not_see_the_truth():
     how = adaptation_of((), seen.updates[0])
     labels, assumed = with_labels(seen)
     assert not assumed
-    found = []
-    for one in (seen, blind):
-        searches = Searches(one, labels, how, Settings())
-        found.append(searches.run(searches.plans()[0], 0.0))
+    plan = plans(seen, "C")[0]
+    found = [Searches(one, labels, how, Settings()).run(plan, 10, 2) for one in (seen, blind)]
     assert found[0].distance == found[1].distance
     assert found[0].agreement == found[1].agreement
     assert torch.equal(torch.cat(found[0].images), torch.cat(found[1].images))
@@ -184,7 +229,7 @@ def test_attacks_adapt_to_the_defenses_of_the_library(defense):
     one = target(lenet(), victims=1, defenses=(defense,))
     how = adaptation_of(one.client.defenses, one.updates[0])
     assert how.missing == ()
-    outcome = Searches(one, with_labels(one)[0], how, Settings()).run(plans(one, "C")[0], 0.1)
+    outcome = Searches(one, with_labels(one)[0], how, Settings()).run(plans(one, "C")[0], 10, 1)
     assert torch.cat(outcome.images).isfinite().all()
     assert 0 <= outcome.distance < 2.1
 
@@ -206,16 +251,10 @@ def test_adapting_to_pruning_finds_more():
     how = adaptation_of(pruned.client.defenses, pruned.updates[0])
     judge, medians = Judge(pruned, Settings()), []
     for adapted in (how, adaptation_of((), pruned.updates[0])):
-        searches = Searches(pruned, with_labels(pruned)[0], adapted, Settings())
-        plan = searches.plans()[0]
-        found = searches._found(plan, 100, _never())
-        values = judge.images("search", [one.images for one in found[:4]]).numbers["psnr"]
+        found = Searches(pruned, with_labels(pruned)[0], adapted, Settings()).run(plans(pruned, "C")[0], 100, 4)
+        values = judge.images("search", found.images).numbers["psnr"]
         medians.append(float(torch.tensor(values).median()))
     assert medians[0] > medians[1] + 1
-
-
-def _never():
-    return lambda iteration, losses: None
 
 
 def test_the_control_has_no_defense_and_other_weights():
@@ -240,7 +279,7 @@ def test_a_network_that_cannot_forget_says_what_to_do():
 
     with pytest.raises(ValueError, match=r"untrained\(\)"):
         untrained(Scaled())
-    report = audit(replace(target(Scaled(), batch=4, victims=2), untrained=Scaled), Settings(seconds=3))
+    report = audit(replace(target(Scaled(), batch=4, victims=2), untrained=Scaled), SHORT)
     assert report.control or report.verdict == "images leak"
 
 
@@ -252,13 +291,15 @@ def test_ctrl_c_keeps_what_was_finished():
         if text == "equations":
             raise KeyboardInterrupt
 
-    report = audit(target(lenet()), Settings(seconds=5), progress=stop)
+    report = audit(target(lenet()), SHORT, progress=stop)
     assert report.interrupted
     assert report.exit_code == 130
     assert list(findings(report)) == ["update", "labels", "features"]
 
 
-@pytest.mark.parametrize("options", [{"seconds": 0.0}, {"threat": "D"}, {"recovered": 0.0}, {"named": 1.5}])
+@pytest.mark.parametrize(
+    "options", [{"seconds": 0.0}, {"threat": "F"}, {"recovered": 0.0}, {"named": 1.5}, {"iterations": 3}]
+)
 def test_settings_out_of_range(options):
     with pytest.raises(ValueError, match="expected"):
         Settings(**options)
@@ -267,3 +308,30 @@ def test_settings_out_of_range(options):
 def test_too_few_images():
     with pytest.raises(ValueError, match="expected at least 1798 images"):
         Target(Client(dense()), DIGITS, batch=1, victims=1797)
+
+
+def test_few_images_make_no_names():
+    few = replace(target(dense(), victims=2), images=data.Dataset(DIGITS.images[:4], DIGITS.labels[:4], DIGITS.classes))
+    assert not Judge(few, Settings()).names_count
+    assert Judge(target(dense()), Settings()).names_count
+    assert "names do not count" in " ".join(Report(few, Settings(), [], [], "", False, 1.0).meaning())
+
+
+def test_a_solver_stops_in_time_and_says_so():
+    judge = Judge(target(dense(), victims=3), Settings())
+    finding = divide(judge, adaptation_of((), judge.target.updates[0]), lambda: True)
+    assert len(finding.numbers["psnr"]) == 1
+    assert "only 1 of 3 clients" in finding.text
+    assert not judge.complete(finding)
+
+
+def test_an_error_of_ours_is_no_refusal():
+    def wrong():
+        raise AttributeError("a mistake")
+
+    def refuses():
+        raise NoFiniteStartError("nothing to find")
+
+    assert attempt("check", refuses).level == "no answer"
+    with pytest.raises(AttributeError):
+        attempt("check", wrong)

@@ -33,7 +33,7 @@ def dense(tmp_path):
 
 
 def run(path, folder, *more: str) -> int:
-    return main(["audit", str(path), "--images", "digits", "--seconds", "2", "--out", str(folder), *more])
+    return main(["audit", str(path), "--images", "digits", "--iterations", "16", "--out", str(folder), *more])
 
 
 def test_a_leak_is_reported_and_has_its_code(dense, tmp_path, capsys):
@@ -49,7 +49,7 @@ def test_a_leak_is_reported_and_has_its_code(dense, tmp_path, capsys):
 
 
 def test_the_page_needs_nothing_else(dense, tmp_path):
-    report = audit(load_target(dense, DIGITS, victims=2), Settings(seconds=2))
+    report = audit(load_target(dense, DIGITS, victims=2), Settings(iterations=16))
     text = page(report)
     assert not re.search(r"https?:|<script|<link|url\(", text)
     assert "prefers-color-scheme: dark" in text
@@ -61,7 +61,7 @@ def test_the_page_needs_nothing_else(dense, tmp_path):
 
 def test_what_a_reader_writes_is_escaped(dense, tmp_path):
     target = load_target(dense, DIGITS, victims=2)
-    report = Report(target, Settings(), audit(target, Settings(seconds=1)).findings, [], "<b>mine</b>", False, 1.0)
+    report = Report(target, Settings(), audit(target, Settings(iterations=16)).findings, [], "<b>mine</b>", False, 1.0)
     assert "<b>mine</b>" not in page(report)
     assert "&lt;b&gt;mine" in page(report)
 
@@ -92,7 +92,9 @@ def test_a_wrong_target_is_a_sentence_and_leaves_nothing(text, says, tmp_path, c
     ("more", "says"),
     [
         (["--victims", "5000"], "expected at least 5001 images"),
-        (["--seconds", "0"], "at least one second"),
+        (["--iterations", "2"], "at least four iterations"),
+        (["--public", "digits"], "--threat D or E"),
+        (["--images", "none.pt"], "there is no file none.pt"),
         (["--before", "a.pt"], "belong together"),
         (["--before", "a.pt", "--after", "b.pt"], "there is no file a.pt"),
         (["--images", "no/such/folder"], "no/such/folder"),
@@ -133,7 +135,7 @@ def test_what_a_real_client_sent(dense, tmp_path):
 def test_files_that_hold_no_weights(dense, tmp_path):
     target = load_target(dense, DIGITS, victims=1)
     (tmp_path / "a.pt").write_text("not a file of weights", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds no weights"):
+    with pytest.raises(ValueError, match="holds no tensors"):
         received(target, tmp_path / "a.pt", tmp_path / "a.pt")
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "b.pt")
     with pytest.raises(ValueError, match="another model"):
