@@ -53,6 +53,8 @@ def test_make_catalogue_says_how_many_works_are_run(capsys):
         ({"setting": "FedProx"}, "setting is 'FedProx'"),
         ({"access": "grey"}, "access is 'grey'"),
         ({"threat_model": "Z"}, "threat_model is 'Z'"),
+        ({"authors": "Zhu and L"}, "expected family names"),
+        ({"authors": "Ligeng Zhu, Song Han"}, "expected family names"),
         ({"authors_from": "hearsay"}, "authors_from is 'hearsay'"),
         ({"sources": "Nobody2020"}, "Nobody2020 is used by works and not listed"),
         ({"bib": "zhu2019deep"}, "references.bib lacks"),

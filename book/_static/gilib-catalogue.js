@@ -4,21 +4,16 @@
 
   const words = (text) => text.toLowerCase().normalize("NFD").replace(/[\u0300-\u036f]/g, "").match(/[\p{L}\p{N}]+/gu) || [];
 
-  // What is typed: words that must be there, whole, or as a beginning where a * follows.
-  const asked = (text) => text.split(/\s+/).flatMap((part) => {
-    const found = words(part);
-    return found.map((word, place) => ({ word, whole: !(part.endsWith("*") && place === found.length - 1) }));
-  });
-  const has = (own, { word, whole }) => (whole ? own.has(word) : [...own].some((one) => one.startsWith(word)));
-
-  // A work of the table: its row, its values by facet, its words.
+  // A work of the table: its row, its values by facet, its words (title, authors, note, venue, the short name in the key).
   function read(row, facets) {
     const values = {};
     facets.forEach((name, place) => {
       const cell = row.cells[place];
       if (name) values[name] = (cell.dataset.values ?? cell.textContent).split(", ").filter(Boolean);
     });
-    return { row, key: row.id.replace("work-", ""), values, words: new Set(words(row.cells[0].textContent + " " + row.cells[2].textContent)) };
+    const said = [...row.cells[0].childNodes].filter((part) => part.className !== "gilib-open").map((part) => part.textContent);
+    const texts = [...said, row.dataset.venue, row.id.replace(/^.*\d{4}/, "")];
+    return { row, values, words: words(texts.join(" ")) };
   }
 
   function start() {
@@ -28,9 +23,9 @@
     const facets = [...table.tHead.rows[0].cells].map((head) => head.dataset.facet || "");
     const works = [...table.tBodies[0].rows].map((row) => read(row, facets));
     const selects = [...form.querySelectorAll("select")];
-    const [status, more] = [form.querySelector("[role=status]"), form.querySelector(".gilib-works-more")];
+    const status = form.querySelector("[role=status]");
     const fits = (work, select) => !select.value || work.values[select.name].includes(select.value);
-    const spoken = (work, query) => query.every((one) => has(work.words, one));
+    const spoken = (work, query) => query.every((typed) => work.words.some((word) => word.startsWith(typed)));
 
     // Numbers behind the options: how many works each would leave, given the other choices.
     function count(select, query) {
@@ -45,19 +40,11 @@
     }
 
     function apply() {
-      const query = asked(form.q.value);
-      const loose = query.map(({ word }) => ({ word, whole: false }));
-      let [shown, beginning] = [0, 0];
-      for (const work of works) {
-        const chosen = selects.every((select) => fits(work, select));
-        work.row.hidden = !(chosen && spoken(work, query));
-        shown += !work.row.hidden;
-        beginning += chosen && spoken(work, loose);
-      }
+      const query = words(form.q.value);
+      for (const work of works) work.row.hidden = !(spoken(work, query) && selects.every((select) => fits(work, select)));
+      const shown = works.filter((work) => !work.row.hidden).length;
       selects.forEach((select) => count(select, query));
       status.textContent = `${shown} of ${works.length} works`;
-      more.hidden = beginning === shown;
-      more.textContent = `${beginning - shown} more begin with these letters`;
     }
 
     const choice = () => new URLSearchParams([...new FormData(form)].filter(([, value]) => value)).toString();
@@ -102,11 +89,6 @@
       document.head.append(script);
     }));
 
-    more.addEventListener("click", () => {
-      form.q.value = asked(form.q.value).map(({ word }) => word + "*").join(" ");
-      remember();
-      form.q.focus();
-    });
     form.addEventListener("input", remember);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(remember));

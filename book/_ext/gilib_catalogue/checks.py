@@ -13,7 +13,8 @@ from gilib_catalogue.sources import Origin
 from gilib_catalogue.works import COLUMNS, Work
 
 ADDRESS = re.compile(r"https?://[\w.-]+\.[a-z]{2,}(/[^\s\"'<>\[\]{}|\\^`]*)?", re.IGNORECASE)
-KEY = re.compile(r"[a-z][a-z0-9]+")
+KEY = re.compile(r"[a-z]+\d{4}[a-z0-9]*")
+AUTHORS = re.compile(r"[^\W\d_][\w'’ -]+( and [^\W\d_][\w'’ -]+| et al\.)?")
 NUMBER = re.compile(r"(\d\d)(\d\d)\.(\d{4}|\d{5})")
 WORDS = {
     "kind": taxonomy.KINDS,
@@ -78,6 +79,10 @@ def form(works: list[Work]) -> list[str]:
         if not KEY.fullmatch(work.key):
             complaints.append(
                 f"{work.key}: a key is a family name, the year and a word, in small letters without accents"
+            )
+        if work.authors and not AUTHORS.fullmatch(work.authors):
+            complaints.append(
+                f"{work.key}: authors is {work.authors!r}; expected family names: A, A and B, or A et al."
             )
         if not work.year.isdigit() or int(work.year) not in taxonomy.YEARS:
             complaints.append(

@@ -11,7 +11,10 @@ from gilib_catalogue.bibliography import Reference, references
 from gilib_catalogue.runs import Chapter, Here, chapters_of, here
 from gilib_catalogue.sources import Origin, origins
 from gilib_catalogue.tables import rows_complain
+from gilib_catalogue.taxonomy import KINDS
 from gilib_catalogue.works import Work, outside, read
+
+OPEN = tuple(f"open {name}" for name in ("author", "arXiv number", "link"))
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,12 @@ class Catalogue:
         ]
 
     def numbers(self) -> dict[str, int]:
-        """The numbers that the page names in its text."""
-        status = Counter(one.status or "no" for one in self.here.values())
-        kinds = Counter(f"{work.kind}s" for work in self.works)
-        cells = Counter(f"open {name}" for work in self.works for name in work.open)
-        methods = Counter(f"{work.kind}s run" for work in self.works if self.here[work.key].status == "run")
-        chapters = {"chapters": len({name for one in self.here.values() for name in (*one.run, *one.idea)})}
-        return {"works": len(self.works)} | chapters | dict(status) | dict(kinds) | dict(cells) | dict(methods)
+        """The numbers that the page names in its text; what there is none of is 0."""
+        numbers = dict.fromkeys(("run", "idea", "cited", "no", *(f"{kind}s" for kind in KINDS), *OPEN), 0)
+        numbers |= Counter(one.status or "no" for one in self.here.values())
+        numbers |= Counter(f"{work.kind}s" for work in self.works)
+        numbers |= Counter(f"open {name}" for work in self.works for name in work.open)
+        return numbers | {"works": len(self.works)}
 
 
 def collect() -> Catalogue:

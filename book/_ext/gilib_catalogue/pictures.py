@@ -72,7 +72,8 @@ def _alternative(rows: dict[str, Counter[int]], total: Counter[int]) -> str:
     by_row = ", ".join(
         f"{name.replace(' (a)', ' attacks').replace(' (d)', ' defenses')} {row.total()}" for name, row in rows.items()
     )
-    return f"A grid of works by family and year, darker where there are more. By year: {by_year}. By family: {by_row}."
+    what = "A grid of works by family and year, stronger in colour where there are more"
+    return f"{what}. By year: {by_year}. By family: {by_row}."
 
 
 def cells(works: list[Work], here: dict[str, Here], group: taxonomy.Group) -> dict[str, Counter[str]]:
@@ -105,5 +106,7 @@ def _box(group: taxonomy.Group, name: str, counts: Counter[str]) -> str:
     said = [f"{counts[status]} {status}" for status in ("run", "idea") if counts[status]]
     bar = f'<i style="--run:{run:.0f}%;--idea:{idea:.0f}%"></i>'
     kind = " gilib-none" if not said else ""
-    text = ", ".join([f"{counts.total()} work{'s' if counts.total() > 1 else ''}", *said])
-    return f'<a class="gilib-box{kind}" href="{address}"><b>{name}</b> <span>{text}</span>{bar}</a>'
+    text = f"<span>{counts.total()} work{'s' if counts.total() > 1 else ''}</span>"
+    if said:
+        text += f" <span>{', '.join(said)}</span>"
+    return f'<a class="gilib-box{kind}" href="{address}"><b>{name}</b> {text}{bar}</a>'

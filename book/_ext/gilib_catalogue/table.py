@@ -13,11 +13,11 @@ from gilib_catalogue.works import Work
 HEADS = (
     ("Work", "open"),
     ("Year", "year"),
+    ("In this book", "here"),
     ("Venue", ""),
     ("Kind", "kind"),
     ("Inverts", "field"),
     ("Family", "family"),
-    ("In this book", "here"),
     ("Modality", "modality"),
     ("Setting", "setting"),
     ("Access", "access"),
@@ -52,7 +52,7 @@ def form(works: list[Work]) -> str:
     return f"""<form class="gilib-works-form" hidden aria-label="Filter the works">
 <div class="gilib-works-facets">{first}</div>
 <details><summary>More filters</summary><div class="gilib-works-facets">{more}</div></details>
-<p class="gilib-works-bar"><span role="status"></span> <button type="button" class="gilib-works-more" hidden></button>
+<p class="gilib-works-bar"><span role="status"></span>
 <button type="reset">Show all</button></p></form>"""
 
 
@@ -94,8 +94,8 @@ def row(work: Work, here: Here) -> str:
     columns = ("kind", "field", "family"), ("modality", "setting", "access", "threat_model", "stops")
     plain = [[_cell(", ".join(work.values(column))) for column in part] for part in columns]
     code = link(work.code, "code", title=f"Code of {work.key}") if work.code else ""
-    cells = [_title(work), _cell(work.year), _cell(escape(work.venue)), *plain[0], _here(here), *plain[1], _cell(code)]
-    return f'<tr id="work-{work.key}">{"".join(cells)}</tr>'
+    cells = [_title(work), _cell(work.year), _here(here), _cell(escape(work.venue)), *plain[0], *plain[1], _cell(code)]
+    return f'<tr id="work-{work.key}" data-venue="{escape(work.venue)}">{"".join(cells)}</tr>'
 
 
 def _cell(text: str, **attributes: str) -> str:

@@ -93,25 +93,11 @@ def rows_complain(
 def gradattack(works: list[Work], here: dict[str, Here], chapters: dict[str, Chapter]) -> str:
     """The three tables of the GradAttack list as HTML."""
     found, parts = {work.key: work for work in works}, []
+    ours, theirs = "This book runs it in", "In their library"
     heads = {
-        "attacks": [
-            "Attack",
-            "Paper",
-            "Venue",
-            "Needs besides gradients",
-            "In their library",
-            "Authors' code",
-            "This book runs it in",
-        ],
-        "plain defenses": [
-            "Defense of plain gradients",
-            "Paper",
-            "Venue",
-            "In their library",
-            "Authors' code",
-            "This book runs it in",
-        ],
-        "encrypting defenses": ["Defense that encrypts", "Paper", "Venue", "Authors' code", "This book runs it in"],
+        "attacks": ["Attack", ours, "Paper", "Venue", "Needs besides gradients", theirs, "Authors' code"],
+        "plain defenses": ["Defense of plain gradients", ours, "Paper", "Venue", theirs, "Authors' code"],
+        "encrypting defenses": ["Defense that encrypts", ours, "Paper", "Venue", "Authors' code"],
     }
     for name in GRADATTACK:
         lines = [_gradattack_row(row, found[row.key], row.runs(here, chapters)) for row in rows() if row.table == name]
@@ -130,7 +116,7 @@ def _gradattack_row(row: Row, work: Work, runs: dict[str, tuple[str, ...]]) -> l
     code = link(work.code, "code") if work.code else ""
     extra = [row.needs] if row.table == "attacks" else []
     supported = [row.supported] if row.supported else []
-    return [row.name, paper, f"{work.venue} {work.year}", *extra, *supported, code, run or "not run"]
+    return [row.name, run or "not run", paper, f"{work.venue} {work.year}", *extra, *supported, code]
 
 
 def surveys(works: list[Work], here: dict[str, Here]) -> str:
