@@ -9,8 +9,7 @@ from torch import Tensor
 
 from gilib.defenses.obscuration import undo
 from gilib.federated import Defense, Update
-from gilib.iteration import matching
-from gilib.iteration.hidden import searched
+from gilib.iteration import hidden, matching
 from gilib.iteration.priors import total_variation
 from gilib.matrix_next.attacks import Adaptation
 
@@ -22,12 +21,15 @@ After = Callable[[Tensor], Tensor]
 class Adapted:
     """How attacks adapt to all defenses of a client: ``search`` to change a search, and ``after`` for what it found.
 
-    ``missing`` are the names of the defenses that nothing here is adapted to.
+    ``missing`` are the names of the defenses that nothing here is adapted to, ``searched`` of those that only searches
+    take account of, and ``boxed`` of those that a division takes account of too, by the nearest image in the box.
     """
 
     search: Adaptation = field(default_factory=Adaptation)
     after: tuple[After, ...] = ()
     missing: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
+    boxed: tuple[str, ...] = ()
 
     def finished(self, images: Tensor) -> Tensor:
         """Images that a search or a solver found, with what the defenses are known to have done to them undone."""
@@ -38,7 +40,7 @@ class Adapted:
 
 def adaptation_of(defenses: Sequence[Defense], update: Update) -> Adapted:
     """How to adapt to the defenses of a client that sent this update, one image or several."""
-    found, after, missing = Adaptation(), list[After](), list[str]()
+    found, after, missing, searched, boxed = Adaptation(), list[After](), list[str](), list[str](), list[str]()
     for defense in defenses:
         public = update.public.get(defense.name)
         if defense.name not in KNOWN or not isinstance(public, Mapping):
@@ -48,8 +50,11 @@ def adaptation_of(defenses: Sequence[Defense], update: Update) -> Adapted:
         elif defense.name == "secret_branch" and update.batch_size > 1:
             missing.append(defense.name)  # for one image the search by a linear loss does not need the branch
         else:
-            found = _together(found, KNOWN[defense.name](public))
-    return Adapted(found, tuple(after), tuple(missing))
+            own = KNOWN[defense.name](public)
+            found = _together(found, own)
+            if own != Adaptation():
+                (boxed if own.in_box else searched).append(defense.name)
+    return Adapted(found, tuple(after), tuple(missing), tuple(searched), tuple(boxed))
 
 
 def _noisy(noise: float) -> Adaptation:
@@ -68,7 +73,7 @@ def _rounded(public: Public) -> Adaptation:
 
 def _bottleneck(public: Public) -> Adaptation:
     parts = [f"bottleneck.{part}.{kind}" for part in ("encode", "decode") for kind in ("weight", "bias")]
-    return Adaptation(ignored=tuple(parts), draws=searched())
+    return Adaptation(ignored=tuple(parts), draws=hidden.searched())
 
 
 def _nothing(public: Public) -> Adaptation:
@@ -81,7 +86,7 @@ KNOWN: dict[str, Callable[[Public], Adaptation]] = {
     "quantization": _rounded,
     "sign_compression": lambda public: Adaptation(matching.within_signs, staged=True),
     "soteria": lambda public: Adaptation(ignored=(f"{public['layer']}.weight",)),
-    "dropout": lambda public: Adaptation(draws=searched()),
+    "dropout": lambda public: Adaptation(draws=hidden.searched()),
     "precode": _bottleneck,
     "gaussian_noise": lambda public: _noisy(public["std"]),
     "dp_sgd": lambda public: _noisy(public["noise"]),

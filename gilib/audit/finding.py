@@ -1,7 +1,7 @@
 """What one check of an audit found, and how a check is tried that may refuse."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -47,6 +47,11 @@ class Finding:
         more = {"given": self.assumes, "not adapted to": self.unadapted}
         return self.text + "".join(f" ({what}: {', '.join(names)})" for what, names in more.items() if names)
 
+    @property
+    def kind(self) -> str:
+        """The check, whether it ran for a short time or for the rest."""
+        return self.check.removeprefix("chosen ")
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the images."""
         return {
@@ -58,6 +63,11 @@ class Finding:
             "assumes": list(self.assumes),
             "unadapted": list(self.unadapted),
         }
+
+
+def looked(findings: Iterable[Finding], *, adapted: bool) -> set[str]:
+    """The kinds of checks that could look; ``adapted``: those that took account of every defense."""
+    return {one.kind for one in findings if one.level not in ("note", "no answer") and not (adapted and one.unadapted)}
 
 
 def attempt(name: str, check: Callable[[], Finding]) -> Finding:

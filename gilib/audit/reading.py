@@ -57,7 +57,7 @@ def read_features(target: Target) -> Finding:
         errors.append(float((found - true).norm() / true.norm().clamp_min(1e-12)))
     close = sum(error < CLOSE for error in errors)
     what = "features" if target.batch == 1 else "mean features"
-    text = f"{what} of the last layer within {CLOSE:.0%} for {close} of {len(errors)} victims (best {min(errors):.0e})"
+    text = f"{what} of the last layer within {CLOSE:.0%} for {close} of {len(errors)} victims (best: {min(errors):.0%})"
     return Finding("features", "partial" if close else "nothing", text, {"error": errors})
 
 
@@ -75,15 +75,27 @@ def count_equations(target: Target) -> Finding:
 
 
 def with_labels(target: Target) -> tuple[list[Tensor], tuple[str, ...]]:
-    """The labels that searches work with, and what had to be assumed: restored ones, or else the true ones."""
+    """The labels that searches work with, and what had to be assumed: restored ones where those are right.
+
+    Otherwise the true ones, since a search with a wrong label fails for a reason that protects nobody.
+    """
     rule = labels.idlg() if target.batch == 1 else labels.counts()
     try:
-        found = [rule.restore(update, target.model) for update in target.updates]
+        restored = [rule.restore(update, target.model) for update in target.updates]
     except ValueError:
-        found = []
-    if found and all(one is not None for one in found):
-        return [one for one in found if one is not None], ()
-    return [batch.labels for batch in target.batches], ("labels",)
+        restored = []
+    found = [one for one in restored if one is not None]
+    size = target.client.local.batch_size
+    ordered = size is not None and size < target.batch  # which sample is in which step: the order matters as well
+    true = [batch.labels for batch in target.batches]
+    if len(found) == len(true) and all(_same(*pair, ordered) for pair in zip(found, true, strict=True)):
+        return found, ()
+    return true, ("labels",)
+
+
+def _same(found: Tensor, true: Tensor, ordered: bool) -> bool:
+    found = found.cpu()
+    return torch.equal(found, true) if ordered else torch.equal(found.sort().values, true.sort().values)
 
 
 def _classes(target: Target) -> int:

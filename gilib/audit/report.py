@@ -10,7 +10,7 @@ import torch
 
 import gilib
 from gilib.audit.adaptation import adaptation_of
-from gilib.audit.finding import Finding
+from gilib.audit.finding import Finding, looked
 from gilib.audit.judge import Judge
 from gilib.audit.preflight import DECLARED
 from gilib.audit.settings import KNOWN, Settings
@@ -21,6 +21,7 @@ from gilib.studies import describe
 DELTA = 1e-5
 WIDTH = 80
 INDENT = len("no answer") + 2
+THE_CONTROL = "The control, the same client without defenses and before training,"
 SCHEMA = "gilib-audit/1"
 Verdict = Literal["nothing found", "partial leak", "images leak", "no answer"]
 CODES: dict[Verdict, int] = {"nothing found": 0, "partial leak": 1, "images leak": 2, "no answer": 3}
@@ -49,8 +50,10 @@ class Report:
         """
         if all(one.level == "note" for one in self.control):
             return None
-        looked = {_kind(one) for one in self.findings if one.level not in ("note", "no answer")}
-        return any(one.level == "leak" and _kind(one) in looked for one in self.control)
+        return self._recovered_by(looked(self.findings, adapted=False))
+
+    def _recovered_by(self, kinds: set[str]) -> bool:
+        return any(one.level == "leak" and one.kind in kinds for one in self.control)
 
     @property
     def verdict(self) -> Verdict:
@@ -60,8 +63,13 @@ class Report:
             return "images leak"
         if "partial" in levels:
             return "partial leak"
-        looked = self.control_recovered and not self.unadapted and not self.misdeclared
-        return "nothing found" if looked and not self.interrupted else "no answer"
+        return "nothing found" if self._strong else "no answer"
+
+    @property
+    def _strong(self) -> bool:
+        """Whether a failure of the attacks says something: adapted ones recover the control, and all has been tried."""
+        recovered = self._recovered_by(looked(self.findings, adapted=True))
+        return recovered and not self.misdeclared and not self.interrupted
 
     @property
     def exit_code(self) -> int:
@@ -107,11 +115,8 @@ class Report:
                 f"The search {self.selected!r} was chosen, without a look at any true image, because its two starts "
                 "agreed best, or about as well as others and its images' update was nearer to the one sent."
             )
-        if self.control_recovered is False and self.verdict == "partial leak":
-            said.append(
-                "The attacks did not recover the undefended, untrained client either. That no image came back says "
-                "nothing."
-            )
+        if self.verdict == "partial leak" and not self._strong:
+            said.append(f"That no image came back says nothing. {self._why_not()}")
         counted = self.settings.iterations
         spent = f"for {self.seconds:.0f} seconds" if counted is None else f"up to {counted} iterations each,"
         said.append(
@@ -123,24 +128,30 @@ class Report:
         return said
 
     def _why(self) -> str:
-        control = "The control, the same client without defenses and before training, "
         return {
             "images leak": "Images of the victims came back. Everything beyond them needs no more proof.",
             "partial leak": "No image was recovered, but labels, features or some names were read off the updates.",
-            "nothing found": f"{control}was recovered by the same attacks; this client was not. That is no proof.",
-            "no answer": self._why_not(control),
+            "nothing found": f"{THE_CONTROL} was recovered by the same attacks; this client was not. That is no proof.",
+            "no answer": self._why_not(),
         }[self.verdict]
 
-    def _why_not(self, control: str) -> str:
+    def _why_not(self) -> str:
+        """Why attacks that found no image say nothing; asked only where they do not."""
         if self.misdeclared:
             return "The client as declared does not send such an update, so that the attacks looked for another one."
+        if self.interrupted:
+            return "It was interrupted before it could tell: this is what was finished."
         if self.control_recovered is False:
             return (
-                f"{control}was not recovered by any attack that could look at this client, so that these attacks were "
-                "too weak to audit it. Give them more time, smaller batches, or a client with fewer local steps."
+                f"{THE_CONTROL} was not recovered by any attack that could look at this client, so that these attacks "
+                "were too weak to audit it. Give them more time, smaller batches, or a client with fewer local steps."
             )
-        if self.unadapted:
-            return f"{control}was recovered, but by attacks that take no account of a defense of this client."
+        if self.control_recovered:
+            ignored = sorted({name for one in self.findings for name in one.unadapted})
+            return (
+                f"{THE_CONTROL} was recovered, but only by attacks that take no account of {', '.join(ignored)}. Their "
+                "failure on this client says little. Give searches more time, if any here is adapted to it."
+            )
         return "The audit could not look: see what was refused, and why."
 
     def __str__(self) -> str:
@@ -195,8 +206,3 @@ def _row(one: Finding) -> list[str]:
 def schema() -> str:
     """The JSON schema of ``Report.as_json``."""
     return (files("gilib.audit") / "schema.json").read_text(encoding="utf-8")
-
-
-def _kind(finding: Finding) -> str:
-    """The check, whether it ran for a short time or for the rest."""
-    return finding.check.removeprefix("chosen ")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import psutil
+
 from gilib.audit.adaptation import Adapted
 from gilib.audit.budget import FEWEST, Size, sized
 from gilib.audit.finding import Finding, attempt
@@ -46,15 +48,14 @@ class Rounds:
         self.plans = plans(judge.target, settings.threat, generator)
         self.size = Size(judge.target.victims, len(self.plans))
         self.outcomes: list[Outcome] = []
-        self.selected, self.stopped = "", False
+        self.selected, self.stopped, self._cost = "", False, ""
 
     def findings(self, until: Until, say: Callable[[str], None]) -> Iterator[Finding]:
         """One finding a search, as they come; ``say`` is told what is next."""
         half = FIRST * until.left
         if self.settings.iterations is None:
             measured = attempt("searches", partial(self._measured, half))
-            if measured.level == "no answer":
-                yield measured
+            yield measured
             if self.size.plans == 0:
                 return
         for place, plan in enumerate(self.plans[: self.size.plans]):
@@ -72,15 +73,23 @@ class Rounds:
         """How many victims and plans fit into the first round."""
         self.size = Size(0, 0)
         self.size = sized(
-            lambda victims: self.searches.step(self.plans[0], victims),
+            self._iteration,
             victims=self.judge.target.victims,
             plans=len(self.plans),
             seconds=seconds,
         )
         skipped = [plan.name for plan in self.plans[self.size.plans :]]
         if not skipped:
-            return Finding("searches", "note", "there is time for all")
-        return Finding("searches", "no answer", f"no time for {'; '.join(skipped)}")
+            return Finding("searches", "note", f"time for all {len(self.plans)}{self._cost}")
+        return Finding("searches", "no answer", f"no time for {'; '.join(skipped)}{self._cost}")
+
+    def _iteration(self, victims: int) -> float:
+        """Seconds of an iteration; takes down what one of a single victim costs."""
+        before, taken = psutil.Process().memory_info().rss, self.searches.step(self.plans[0], victims)
+        if victims == 1:
+            grown = max(psutil.Process().memory_info().rss - before, 0) / 2**20
+            self._cost = f"; an iteration takes {1000 * taken:.0f} ms and {grown:.0f} MB for one client"
+        return taken
 
     def _short(self, plan: Plan, seconds: float) -> Finding:
         counted = self.settings.iterations

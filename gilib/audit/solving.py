@@ -25,14 +25,15 @@ def divide(judge: Judge, how: Adapted, late: Late) -> Finding:
     def solve(model: nn.Module, update: Update) -> Tensor:
         return phong(model, update, inexact=how.search.in_box).images
 
-    return judge.images("first layer by division", _finished(how, _each(judge, solve, late)), unadapted=how.missing)
+    found = _finished(how, _each(judge, solve, late))
+    return judge.images("first layer by division", found, unadapted=(*how.missing, *how.searched))
 
 
 def divide_lone(judge: Judge, how: Adapted, late: Late) -> Finding:
     """Images of a batch that two neurons of the first layer saw alone."""
     found = _each(judge, _lone, late)
     note = f"; {sum(map(len, found))} images seen alone"
-    return judge.images("neurons that saw one image", _finished(how, found), note=note, unadapted=how.missing)
+    return judge.images("neurons that saw one image", _finished(how, found), note=note, unadapted=_inexact(how))
 
 
 def solve_batch(judge: Judge, how: Adapted, late: Late) -> Finding:
@@ -46,7 +47,7 @@ def solve_batch(judge: Judge, how: Adapted, late: Late) -> Finding:
     images = _finished(how, _each(judge, solve, late))
     exact = sum(one.exact for one in reports)
     note = f"; {exact} of {len(reports)} batches passed SPEAR's own check"
-    return judge.images("whole batch (SPEAR)", images, note=note, numbers={"exact": exact}, unadapted=how.missing)
+    return judge.images("whole batch (SPEAR)", images, note=note, numbers={"exact": exact}, unadapted=_inexact(how))
 
 
 def solve_layers(judge: Judge, how: Adapted, late: Late) -> Finding:
@@ -55,7 +56,7 @@ def solve_layers(judge: Judge, how: Adapted, late: Late) -> Finding:
     if pixels > LARGEST:
         raise ValueError(f"left out: {pixels:,} pixels, and it is tried up to {LARGEST:,}.")
     found = _each(judge, lambda model, update: rgap(model, update).images, late)
-    return judge.images("layer by layer (R-GAP)", _finished(how, found), unadapted=how.missing)
+    return judge.images("layer by layer (R-GAP)", _finished(how, found), unadapted=_inexact(how))
 
 
 def solvers(target: Target) -> dict[str, Solver]:
@@ -73,6 +74,11 @@ def _each(judge: Judge, solve: Callable[[nn.Module, Update], Tensor], late: Late
             break
         found.append(solve(judge.target.model, update))
     return found
+
+
+def _inexact(how: Adapted) -> tuple[str, ...]:
+    """The defenses whose blur a solver of exact equations takes no account of."""
+    return (*how.missing, *how.searched, *how.boxed)
 
 
 def _finished(how: Adapted, found: Sequence[Tensor]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """The audit finds what leaks, says where it could not look, and never learns from the truth."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,11 +15,11 @@ from gilib.audit.judge import Judge, luck
 from gilib.audit.plans import plans
 from gilib.audit.reading import with_labels
 from gilib.audit.searching import Outcome, Searches, agreement, chosen
-from gilib.audit.solving import divide
+from gilib.audit.solving import divide, solvers
 from gilib.audit.target import untrained
 from gilib.defenses import gradient, model, obscuration, privacy
 from gilib.defenses.local_training import local_iterations
-from gilib.federated import Client, Defense
+from gilib.federated import Client, Defense, LocalTraining
 from gilib.iteration.reconstruction import NoFiniteStartError
 
 DIGITS = data.load("digits")
@@ -93,6 +94,8 @@ def test_strong_noise_is_told_apart_from_weak_attacks():
     assert all(max(one.numbers["psnr"]) < 25 for one in report.findings if "psnr" in one.numbers)
     assert "epsilon" in report.guarantee
     assert not report.unadapted
+    assert findings(report)["layer by layer (R-GAP)"].unadapted == ("dp_sgd",)
+    assert any("search" in one.check and one.level == "leak" for one in report.control)  # R-GAP alone proves nothing
     refused = {one.check for one in report.findings if one.level == "no answer"}
     assert refused
     assert not refused & {one.check for one in report.control}  # the control tries what could look at the client
@@ -125,7 +128,7 @@ def test_a_defense_that_nothing_is_adapted_to_gives_no_answer():
     quiet = replace(report, findings=[one for one in report.findings if one.level != "partial"])
     assert quiet.control_recovered
     assert quiet.verdict == "no answer"
-    assert "no account of a defense" in quiet.meaning()[0]
+    assert "no account of Turned" in quiet.meaning()[0]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +158,41 @@ def test_a_control_counts_only_by_what_looked_at_the_client():
     assert Report(target(dense()), Settings(), found, control, "", False, 1.0).verdict == "no answer"
     control[1] = Finding("chosen search: linear loss", "leak", "")
     assert Report(target(dense()), Settings(), found, control, "", False, 1.0).verdict == "nothing found"
+
+
+def test_a_control_by_attacks_that_ignore_a_defense_is_no_answer():
+    found = [
+        Finding("layer by layer (R-GAP)", "nothing", "", unadapted=("dp_sgd",)),
+        Finding("search: a", "nothing", ""),
+    ]
+    control = [Finding("layer by layer (R-GAP)", "leak", ""), Finding("search: a", "nothing", "")]
+    weak = Report(target(dense()), Settings(), found, control, "", False, 1.0)
+    assert weak.control_recovered
+    assert weak.exit_code == 3
+    assert "no account of dp_sgd" in weak.meaning()[0]
+    assert replace(weak, control=[*control, Finding("chosen search: a", "leak", "")]).verdict == "nothing found"
+
+
+def test_solvers_say_which_defenses_they_ignore():
+    def unadapted(net: nn.Module, defense: Defense) -> list[tuple[str, ...]]:
+        one = target(net, victims=1, defenses=(defense,))
+        how = adaptation_of(one.client.defenses, one.updates[0])
+        solved = [attempt(name, partial(solve, Judge(one, SHORT), how, bool)) for name, solve in solvers(one).items()]
+        return [finding.unadapted for finding in solved]
+
+    assert unadapted(dense(), privacy.gaussian_noise(0.01))[0] == ()  # the nearest image in the box
+    assert unadapted(dense(), gradient.quantization(2))[0] == ("quantization",)
+    assert unadapted(lenet(), privacy.gaussian_noise(0.01))[1] == ("gaussian_noise",)
+    assert unadapted(lenet(), local_iterations(1))[1] == ()
+
+
+def test_labels_that_a_rule_misreads_are_given_and_the_report_says_so():
+    whole = target(lenet(), batch=4, victims=3)
+    assert with_labels(whole)[1] == ()
+    halves = target(lenet(), batch=4, victims=3, local=LocalTraining(2, batch_size=2))
+    given, assumed = with_labels(halves)  # the rule counts labels, and which of them are in which step, it cannot say
+    assert assumed == ("labels",)
+    assert torch.equal(torch.cat(given), DIGITS.labels[:12])
 
 
 def test_the_choice_does_not_see_the_truth():
