@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from gilib.federated import LocalTraining, Update, copied, received
 
-Weights = Mapping[str, Tensor] | Sequence[NDArray[Any]]
+Weights = Mapping[str, Tensor] | Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The weights that a client received and those that it sent back, state dicts or arrays in their order.
+    """The weights that a client received and those that it sent back, by name, or as arrays in the model's order.
+
+    By name they are tensors or NumPy arrays, as in OpenFL; without names they come in the order of
+    ``model.state_dict()``, as from Flower's NumPy clients, buffers included or not.
 
     ``examples`` is how many samples the client says that it trained on, None where it does not say; ``node`` and
     ``round`` are the engine's own numbers.
@@ -61,16 +64,35 @@ class Kept:
 
 
 def loaded(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the model with these weights. Raises ValueError where they belong to another model."""
+    """A copy of the model with these weights; buffers may be missing. Raises ValueError for those of another model."""
     fresh = copied(model)
+    own = {name for name, _ in fresh.named_buffers()}
     try:
-        fresh.load_state_dict(dict(state))
+        missing, unknown = fresh.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
         raise ValueError(f"the weights belong to another model: {error}") from error
+    missing = [name for name in missing if name not in own]
+    if missing or unknown:
+        raise ValueError(
+            f"the weights belong to another model: missing {_some(missing)}; not in the model {_some(unknown)}. Pass "
+            "the model that the client trained."
+        )
     return fresh
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (" and more" if len(names) > 3 else "") if names else "none"
 
 
 def _named(model: nn.Module, weights: Weights) -> dict[str, Tensor]:
     if isinstance(weights, Mapping):
-        return dict(weights)
-    return dict(received.named(model, weights, "the weights"))
+        return {name: torch.as_tensor(value) for name, value in weights.items()}
+    found = dict(received.named(model, weights, "the weights"))
+    state = model.state_dict()
+    for place, (name, value) in enumerate(found.items()):
+        if value.shape != state[name].shape:
+            raise ValueError(
+                f"expected the weights in the order of model.state_dict(): number {place} is {name!r} of shape "
+                f"{tuple(state[name].shape)}; got {tuple(value.shape)}. Where the engine has names, give a dictionary."
+            )
+    return found

@@ -10,7 +10,6 @@ from torch import nn
 from gilib import data, metrics, models
 from gilib.federated import Client, LocalTraining
 from gilib.interop.kept import Kept
-from gilib.interop.peft import adapter_state
 from gilib.recursion import phong
 
 BATCH = data.load("digits").batch([0])
@@ -62,19 +61,3 @@ def test_what_does_not_fit_is_refused():
 def test_the_library_does_not_need_an_engine():
     code = "import gilib.interop, gilib.audit, sys; assert not {'flwr', 'peft'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_adapters_have_the_names_of_the_model():
-    class Adapted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lora_A = nn.ModuleDict({"default": nn.Linear(4, 2, bias=False)})
-            self.head = nn.Linear(2, 3)
-
-    model = Adapted()
-    saved = {"lora_A.weight": torch.ones(2, 4), "head.bias": torch.zeros(3)}
-    found = adapter_state(model, saved)
-    assert set(found) == {"lora_A.default.weight", "head.bias"}
-    assert torch.equal(found["lora_A.default.weight"], saved["lora_A.weight"])
-    with pytest.raises(ValueError, match=r"no parameter for 'lora_B\.weight'"):
-        adapter_state(model, {"lora_B.weight": torch.ones(1)})
