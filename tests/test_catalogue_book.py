@@ -110,7 +110,7 @@ def test_a_docstring_that_could_mean_two_works_is_refused(book):
 
 def test_every_work_is_one_row_and_what_nobody_checked_is_not_printed(book):
     page = table.table(book.works, book.here)
-    assert re.findall(r'<tr id="work-(\w+)">', page) == [work.key for work in book.works]
+    assert re.findall(r'<tr id="work-(\w+)"', page) == [work.key for work in book.works]
     assert len(page.encode()) < 400_000
     files = downloads.files(book.works, book.here, book.references)
     rows = {row["key"]: row for row in csv.DictReader(io.StringIO(files["catalogue.csv"]))}

@@ -14,7 +14,8 @@ from gilib_catalogue.works import COLUMNS, Work
 
 ADDRESS = re.compile(r"https?://[\w.-]+\.[a-z]{2,}(/[^\s\"'<>\[\]{}|\\^`]*)?", re.IGNORECASE)
 KEY = re.compile(r"[a-z]+\d{4}[a-z0-9]*")
-AUTHORS = re.compile(r"[^\W\d_][\w'’ -]+( and [^\W\d_][\w'’ -]+| et al\.)?")
+NAME = r"[^\W\d_][\w'’-]+( [\w'’-]{2,})*"
+AUTHORS = re.compile(rf"{NAME}( and {NAME}| et al\.)?")
 NUMBER = re.compile(r"(\d\d)(\d\d)\.(\d{4}|\d{5})")
 WORDS = {
     "kind": taxonomy.KINDS,
