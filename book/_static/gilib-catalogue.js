@@ -93,6 +93,7 @@
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(remember));
     window.addEventListener("hashchange", follow);
+    document.querySelectorAll("a[data-choice]").forEach((link) => { link.href = "#" + link.dataset.choice; });
     form.hidden = false;
     apply();
     follow();

@@ -174,6 +174,13 @@ def test_a_box_of_the_map_leads_to_its_works(open_page, works):
     assert page.locator("#work-zhao2020idlg").is_visible()
 
 
+def test_without_scripts_a_box_of_the_map_leads_to_the_table(open_page):
+    page = open_page(PAGE, scripts=False)
+    page.locator(".gilib-map a").first.click()
+    assert page.url.endswith("#all-works")
+    assert page.locator("#all-works").is_visible()
+
+
 def test_what_is_shown_can_be_downloaded(open_page, works):
     page = open_page(PAGE + "#kind=defense&family=secure&field=gradient")
     files = {}

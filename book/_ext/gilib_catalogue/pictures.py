@@ -88,7 +88,10 @@ def cells(works: list[Work], here: dict[str, Here], group: taxonomy.Group) -> di
 
 
 def taxonomy_map(works: list[Work], here: dict[str, Here]) -> str:
-    """The taxonomy as boxes that lead to their works: the number of works, and how many of them the book runs."""
+    """The taxonomy as boxes with the number of works, and how many of them the book runs.
+
+    A box leads to its works; to the table where no script makes the choice.
+    """
     rows = []
     for group in taxonomy.GROUPS:
         found = cells(works, here, group)
@@ -100,7 +103,7 @@ def taxonomy_map(works: list[Work], here: dict[str, Here]) -> str:
 
 def _box(group: taxonomy.Group, name: str, counts: Counter[str]) -> str:
     where = {"kind": group.kind} | ({"field": group.field} if group.field else {}) | {group.column: name}
-    address = "#" + "&amp;".join(f"{key}={quote(value)}" for key, value in where.items())
+    choice = "&amp;".join(f"{key}={quote(value)}" for key, value in where.items())
     share = 100 / counts.total()
     run, idea = counts["run"] * share, (counts["run"] + counts["idea"]) * share
     said = [f"{counts[status]} {status}" for status in ("run", "idea") if counts[status]]
@@ -109,4 +112,4 @@ def _box(group: taxonomy.Group, name: str, counts: Counter[str]) -> str:
     text = f"<span>{counts.total()} work{'s' if counts.total() > 1 else ''}</span>"
     if said:
         text += f" <span>{', '.join(said)}</span>"
-    return f'<a class="gilib-box{kind}" href="{address}"><b>{name}</b> {text}{bar}</a>'
+    return f'<a class="gilib-box{kind}" href="#all-works" data-choice="{choice}"><b>{name}</b> {text}{bar}</a>'
