@@ -36,7 +36,8 @@ class Auditing(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """What the strategy sends; a copy of the weights stays here."""
-        messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
+        asked = self.strategy.configure_train(server_round, arrays, config, grid)
+        messages = list(asked)
         self._sent = {one.metadata.dst_node_id: _weights(one) for one in messages}
         return messages
 
@@ -47,14 +48,15 @@ class Auditing(Strategy):
         replies = list(replies)
         for reply in replies:
             node = reply.metadata.src_node_id
-            if reply.has_error() or node not in self._sent or self.node not in (None, node):
-                continue
-            self.node = node
-            self.kept.append(
-                Kept(self._sent[node], _weights(reply), node, server_round, _examples(reply, self.examples))
-            )
-            break
-        found: tuple[ArrayRecord | None, MetricRecord | None] = self.strategy.aggregate_train(server_round, replies)
+            fits = node in self._sent and self.node in (None, node)
+            if fits and not reply.has_error():
+                self.node = node
+                after, count = _weights(reply), _examples(reply, self.examples)
+                one = Kept(self._sent[node], after, node, server_round, count)
+                self.kept.append(one)
+                break
+        found: tuple[ArrayRecord | None, MetricRecord | None]
+        found = self.strategy.aggregate_train(server_round, replies)
         return found
 
     def configure_evaluate(
