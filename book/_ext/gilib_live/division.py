@@ -33,7 +33,7 @@ role="application" aria-label="Your digit; the arrow keys move the brush, with s
 <figcaption><b>Server</b> one quotient for each of {NEURONS} neurons</figcaption></figure>
 </div>
 <div class="gilib-live-choices">
-<label>Images in the batch: <output name="size">1</output>
+<label><span>Images in the batch: <output name="size">1</output></span>
 <input type="range" name="gilib-live-size" min="1" max="32" value="1"></label>
 <label>Noise, beside the gradient's size<select name="gilib-live-noise">{options}</select></label>
 </div>

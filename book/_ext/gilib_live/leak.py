@@ -100,10 +100,11 @@ def markup() -> str:
 {colours()}
 <details><summary>Change the network, or defend the client</summary>
 <div class="gilib-live-choices">{choices()}</div></details>
-<div class="gilib-live-charts"><div class="gilib-live-distance"></div><div class="gilib-live-psnr"></div></div>
+<div class="gilib-live-charts" hidden><div class="gilib-live-distance"></div>
+<div class="gilib-live-psnr"></div></div>
 <p class="gilib-live-note">Everything runs in this page and nothing leaves it. Requests that the page has made since
-you chose the picture: <b class="gilib-live-requests">0</b>. The server's part is a thread that receives the gradient
-and knows the network, nothing else; it reads the label off the last layer. The client's picture is kept only to show
-and to score. Some pictures take much longer than others, and some are not found within the 1,500 guesses that the
-server has here.</p>
+you chose the picture, but for figures that you scroll to: <b class="gilib-live-requests">0</b>. The server's part is a
+thread that receives the gradient and knows the network, nothing else; it reads the label off the last layer. The
+client's picture is kept only to show and to score. Some pictures take much longer than others, and some are not found
+within the 1,500 guesses that the server has here.</p>
 </div>"""

@@ -47,8 +47,8 @@ gilibLive.define("division", function ({ dense, picture }) {
     const mine = owners.filter((owner) => owner === 0).length;
     const others = new Set(owners.filter((owner) => owner > 0)).size;
     const best = Math.min(...there.map((quotient) => deviation(quotient, images[0])));
-    const shown = best < 1e-15 ? "below 10⁻¹⁵" : best.toPrecision(2);
-    const first = `${mine} of ${many(there.length, "quotient")} ${mine === 1 ? "is" : "are"} your digit to a millionth; the best is off by ${shown}.`;
+    const off = best < 1e-15 ? "less than 10⁻¹⁵" : best.toPrecision(2);
+    const first = `${mine} of ${many(there.length, "quotient")} ${mine === 1 ? "is" : "are"} your digit to a millionth; the best is off by ${off}.`;
     return others ? `${first} ${many(others, "other image")} of the batch ${others === 1 ? "is" : "are"} out as well.` : first;
   }
 

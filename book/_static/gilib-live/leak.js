@@ -29,15 +29,19 @@ gilibLive.define("leak", function ({ client, curve, lenet, picture, server, sour
     picture.show(canvas, image);
   }
 
-  /** Count what the page asks for over the network, from each call of what this returns. */
+  /**
+   * Show what the page asks for over the network, from each call of what this returns. The figures that stood in the page
+   * before are left out: they load when the reader scrolls to them, whatever happens here.
+   */
   function requests(show) {
-    const seen = [];
+    let [own, seen] = [new Set(), []];
     const observer = new PerformanceObserver((list) => {
-      seen.push(...list.getEntries().filter((entry) => entry.name.startsWith("http")).map((entry) => entry.name));
+      const names = list.getEntries().map((entry) => entry.name);
+      seen.push(...names.filter((name) => name.startsWith("http") && !own.has(name)));
       show(seen.map((name) => name.split("/").pop()));
     });
     return () => {
-      seen.length = 0;
+      [own, seen] = [new Set([...document.images].map((image) => image.src)), []];
       observer.disconnect();
       observer.observe({ entryTypes: ["resource"] });
       show([]);
@@ -137,6 +141,7 @@ gilibLive.define("leak", function ({ client, curve, lenet, picture, server, sour
       const focused = document.activeElement === go;
       [go.hidden, stop.hidden] = [true, false];
       if (focused) stop.focus();
+      root.querySelector(".gilib-live-charts").hidden = false;
       begun = performance.now();
       say("The gradient is sent. The server searches.");
       end = worker.start(message, { ...SETTINGS, seed }, calm.matches ? 2000 : 60, report);
