@@ -11,7 +11,7 @@ from gilib.defenses.obscuration import undo
 from gilib.federated import Defense, Update
 from gilib.iteration import hidden, matching
 from gilib.iteration.priors import total_variation
-from gilib.matrix_next.attacks import Adaptation
+from gilib.matrix.attacks import Adaptation
 
 Public = Mapping[str, Any]
 After = Callable[[Tensor], Tensor]

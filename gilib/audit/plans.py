@@ -14,7 +14,7 @@ from gilib.iteration.attack import Attack
 from gilib.iteration.labels import known
 from gilib.iteration.optimizers import signed_adam
 from gilib.iteration.priors import batch_statistics, total_variation
-from gilib.matrix_next.attacks import linearised
+from gilib.matrix.attacks import linearised
 
 SMOOTH = ((1e-2, 0.1), (1e-1, 0.1), (0.0, 0.1), (1e-2, 0.02), (1e-3, 0.1))
 """Weights of total variation and first steps of Adam that the audit chooses from, the likeliest first."""

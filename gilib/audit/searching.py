@@ -19,7 +19,7 @@ from gilib.audit.target import Target
 from gilib.data import Batch
 from gilib.federated import Client, Update
 from gilib.iteration import Reconstruction, matching
-from gilib.matrix_next.attacks import adapted
+from gilib.matrix.attacks import adapted
 
 NEAR = 0.05
 """Agreements that differ by less are taken for the same."""

@@ -1,23 +1,24 @@
-"""The matrix: every attack of the book against every defense, plain and adaptive, at two stages of training.
+"""The matrix: the book's attacks against its defenses, by one adversary a row, over stages, rounds, widths and scenes.
 
-``python -m gilib.matrix`` computes it. ``ATTACKS`` and ``DEFENSES`` are its rows and columns; ``cells`` crosses any
-lists of them, and `gilib.studies.run` computes what is missing. This package may import every
-other; no other imports it.
+``python -m gilib.matrix`` computes it. A ``Scene`` holds a network and data, a ``DefenseEntry`` is a row and an
+``AttackEntry`` a column; ``cells`` crosses any lists of them, and `gilib.studies.run` computes what is missing.
+``matrix()`` are the cells of the book. This package may import every other; no other imports it.
 
 Taught in: defenses/matrix.
 """
 
-from gilib.matrix.attacks import ATTACKS, Adaptation, AttackEntry, Drawn, Search, Solve
+from gilib.matrix.attacks import Adaptation, AttackEntry, Drawn, Linear, Search, Solve
 from gilib.matrix.columns import DEFENSES
-from gilib.matrix.defenses import DefenseEntry, Encrypted, Mixed, Summed, Transformed
+from gilib.matrix.defenses import DefenseEntry, Transformed
 from gilib.matrix.measure import AttackCell, Cell, CostCell, cells
-from gilib.matrix.scenes import NETWORKS, STAGES, Scene, scene
+from gilib.matrix.mixing import Mixed
+from gilib.matrix.plan import matrix, tried
+from gilib.matrix.rounds import View
+from gilib.matrix.scenes import Scene
+from gilib.matrix.sums import Encrypted, Noisy, Summed
 
 __all__ = [
-    "ATTACKS",
     "DEFENSES",
-    "NETWORKS",
-    "STAGES",
     "Adaptation",
     "AttackCell",
     "AttackEntry",
@@ -26,12 +27,16 @@ __all__ = [
     "DefenseEntry",
     "Drawn",
     "Encrypted",
+    "Linear",
     "Mixed",
+    "Noisy",
     "Scene",
     "Search",
     "Solve",
     "Summed",
     "Transformed",
+    "View",
     "cells",
-    "scene",
+    "matrix",
+    "tried",
 ]

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from gilib.matrix import ATTACKS, DEFENSES, cells
+from gilib.matrix import matrix, tried
 from gilib.studies import carry_out
 from gilib.studies.command import parser
 
@@ -12,12 +12,10 @@ RESULTS = Path("bench/matrix.jsonl")
 
 def main(words: list[str] | None = None) -> int:
     """Run what is missing and say what happens."""
-    options = parser(
-        "gilib.matrix", "Every attack of the book against every defense, plain and adaptive, at two stages of training."
-    )
+    options = parser("gilib.matrix", "The book's attacks against its defenses, over stages, rounds, widths and scenes.")
     options.add_argument("--out", type=Path, default=RESULTS, help=f"where results are kept (default: {RESULTS})")
     chosen = options.parse_args(words)
-    return carry_out(cells(ATTACKS, DEFENSES), chosen.out, chosen)
+    return carry_out([*tried(), *matrix()], chosen.out, chosen)
 
 
 if __name__ == "__main__":

@@ -1,120 +1,167 @@
-"""What is measured: a cell is one attack against one defense at one stage, or the cost of one defense."""
+"""What is measured: a cell is one attack on one defense in one scene at one stage, or what a defense costs."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gilib import metrics
-from gilib.federated import fit
-from gilib.matrix.attacks import AttackEntry
+from gilib.matrix.attacks import Adaptation, AttackEntry
 from gilib.matrix.defenses import DefenseEntry
-from gilib.matrix.scenes import PEOPLE, STAGES
+from gilib.matrix.federation import DivergedError, accuracy, kept, trajectory
+from gilib.matrix.rounds import View
+from gilib.matrix.scenes import Scene, reader
 from gilib.studies import key
 
-MEANING = 2
+MEANING = 3
 """Raise this when a measurement changes its meaning without a change of settings: everything is computed anew."""
+
+PATIENCE = 16
+"""The rounds that a patient adversary looks at."""
 
 EXACT = 200.0
 """PSNR from which on an image counts as exact; higher ones are cut off here."""
 
-COST_NETWORK = "ConvNet"
-
 
 @dataclass(frozen=True)
 class AttackCell:
-    """One attack against one defense at one stage, plain and adaptive."""
+    """One attack on one defense in one scene, begun after ``stage`` rounds of the defended training.
 
-    attack: AttackEntry
+    The adversary looks at ``rounds`` rounds in a row, in which the model moves on and people send updates for the same
+    images. With ``plain`` an attacker who has not heard of the defense is measured as well.
+    """
+
+    scene: Scene
     defense: DefenseEntry
+    attack: AttackEntry
     stage: int
+    rounds: int = 1
+    plain: bool = False
 
     @property
     def title(self) -> str:
         """What a progress line says."""
-        return f"{self.attack.name} on {self.defense.name}, stage {self.stage}"
+        seen = "a round" if self.rounds == 1 else f"{self.rounds} rounds"
+        return f"{self.scene.name}, {self.defense.name}: {self.attack.name}, {seen} from {self.stage}"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Changes with every setting that this cell depends on, and with no other."""
-        return key([MEANING, PEOPLE, self.attack, self.defense, self.stage, self.defense.network(self.attack.network)])
+        return key([MEANING, self, self.defense.network(self.scene)])
 
     def measure(self) -> dict[str, Any]:
-        """PSNR and SSIM of each person's image, for both attackers."""
-        at = self.defense.scene(self.attack.network, self.stage)
-        found = {"attack": self.attack.name, "defense": self.defense.name, "stage": self.stage}
-        ways = {"plain": self.defense.plain, "adaptive": self.defense.adaptive}
-        return found | {name: _quality(way, self.attack, at) for name, way in ways.items()}
+        """PSNR, SSIM, named and read of each image, for one or both attackers, and the accuracy at that stage."""
+        last = max(*self.scene.stages, self.stage) + max(PATIENCE, self.rounds) - 1
+        models = kept(self.defense, self.scene, last)[self.stage : self.stage + self.rounds]
+        view = self.defense.view(self.scene, models, self.stage)
+        result = {
+            "scene": self.scene.name,
+            "seed": self.scene.seed,
+            "defense": self.defense.name,
+            "attack": self.attack.name,
+            "stage": self.stage,
+            "rounds": self.rounds,
+            "right": round(accuracy(self.defense, self.scene, models[0]), 4),
+            "differs": self.defense.differs(self.attack, view),
+            "adaptive": quality(self.defense, self.attack, view, "adaptive"),
+        }
+        if self.plain and result["differs"]:
+            result["plain"] = quality(self.defense, self.attack, view, "plain")
+            result["differs"] = result["plain"] != result["adaptive"]
+        return result
 
 
 @dataclass(frozen=True)
 class CostCell:
-    """What one defense costs: accuracy after a training, bytes and seconds of an update."""
+    """What one defense costs in one scene: accuracy after its training, and the bytes that a person sends."""
 
+    scene: Scene
     defense: DefenseEntry
 
     @property
     def title(self) -> str:
         """What a progress line says."""
-        return f"cost of {self.defense.name}"
+        return f"{self.scene.name}, cost of {self.defense.name}, rate {self.defense.rate:g}, seed {self.scene.seed}"
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Changes with every setting that this cell depends on, and with no other."""
-        return key([MEANING, self.defense, self.defense.network(COST_NETWORK)])
+        """Changes with every setting that this cell depends on, and with no other: not with what an attacker knows."""
+        defense = replace(self.defense, adaptation=Adaptation())
+        return key([MEANING, replace(self, defense=defense), self.defense.network(self.scene)])
 
     def measure(self) -> dict[str, Any]:
-        """The share of unseen digits that are right, bytes that one sends, and seconds of an update on eight digits."""
-        at = self.defense.scene(COST_NETWORK, 0)
-        model = fit(
-            self.defense.client(at.model),
-            at.training,
-            rounds=self.defense.rounds,
-            learning_rate=self.defense.rate,
-            momentum=self.defense.momentum,
-            batch_size=64,
-        )
-        right = self.defense.answers(model, at.unseen.images.double()) == at.unseen.labels
-        plain = DefenseEntry("none", "none")
+        """The share of private images that are right at the end of the training, ``longer`` times as many rounds.
+
+        It is zero where the training diverged.
+        """
+        last = self.scene.stages[-1] * self.defense.longer
+        try:
+            right = accuracy(self.defense, self.scene, trajectory(self.defense, self.scene, last)[-1])
+        except DivergedError:
+            right = 0.0
         return {
-            "attack": None,
+            "scene": self.scene.name,
+            "seed": self.scene.seed,
             "defense": self.defense.name,
-            "accuracy": right.double().mean().item(),
-            "bytes": self.defense.sent_bytes(at),
-            "seconds": _seconds(self.defense, at),
-            "plain seconds": _seconds(plain, plain.scene(COST_NETWORK, 0)),
+            "attack": None,
+            "rate": self.defense.rate,
+            "accuracy": round(right, 4),
+            "bytes": self.defense.sent_bytes(self.scene),
         }
 
 
 Cell = AttackCell | CostCell
 
 
-def cells(attacks: Sequence[AttackEntry], defenses: Sequence[DefenseEntry]) -> list[Cell]:
-    """Every cell of the matrix: the costs first. Raises ValueError where two entries have one name."""
-    for kind, names in (("attack", [a.name for a in attacks]), ("defense", [d.name for d in defenses])):
+def cells(
+    scenes: Sequence[Scene],
+    defenses: Sequence[DefenseEntry],
+    attacks: Sequence[AttackEntry],
+    *,
+    rounds: Sequence[int] = (1,),
+    plain: bool = True,
+    costs: bool = True,
+) -> list[Cell]:
+    """All attacks on all defenses in all scenes, at every stage, and what the defenses cost.
+
+    Raises ValueError where two scenes of one seed, two defenses or two attacks have one name.
+    """
+    for kind, names in (
+        ("scene", [f"{one.name}, seed {one.seed}" for one in scenes]),
+        ("defense", [one.name for one in defenses]),
+        ("attack", [one.name for one in attacks]),
+    ):
         if len(set(names)) < len(names):
-            raise ValueError(f"expected every {kind} to have a name of its own; got {', '.join(names)}.")
-    costs = [CostCell(defense) for defense in defenses]
-    return [*costs, *(AttackCell(a, d, s) for a in attacks for d in defenses for s in STAGES)]
+            raise ValueError(f"expected every {kind} to have a name of its own; got {'; '.join(names)}.")
+    found: list[Cell] = []
+    for scene in scenes:
+        for defense in defenses:  # the cells of one training together, so that it is done once
+            found += [CostCell(scene, defense)] if costs else []
+            found += [
+                AttackCell(scene, defense, attack, stage, count, plain)
+                for attack in attacks
+                for stage in scene.stages
+                for count in rounds
+            ]
+    return found
 
 
-def _quality(way: Any, attack: AttackEntry, at: Any) -> dict[str, Any]:
+def quality(defense: DefenseEntry, attack: AttackEntry, view: View, way: str) -> dict[str, Any]:
+    """What an attacker's images are worth, image by image: PSNR, SSIM, whether it is named, whether it is read."""
     try:
-        images: Tensor = way(attack, at).detach().clamp(0, 1)
+        images: Tensor = getattr(defense, way)(attack, view).detach().double().nan_to_num().clamp(0, 1)
     except ValueError as error:  # the attack says that it does not apply
         return {"refused": str(error)}
+    scene, own = view.scene, defense.victims(view.scene)
+    truth, group = scene.private.images[own].double(), len(own) // len(view.sent[0])
+    parts = zip(images.split(group), truth.split(group), strict=True)
+    images = torch.cat([found[metrics.match(found, true)] for found, true in parts])
     return {
-        "psnr": [round(value, 4) for value in metrics.psnr(images, at.truth).clamp(max=EXACT).tolist()],
-        "ssim": [round(value, 4) for value in metrics.ssim(images, at.truth).tolist()],
+        "psnr": [round(value, 2) for value in metrics.psnr(images, truth).clamp(max=EXACT).tolist()],
+        "ssim": [round(value, 3) for value in metrics.ssim(images, truth).tolist()],
+        "named": metrics.named(images, scene.everything.double(), own).int().tolist(),
+        "read": metrics.read(images, scene.private.labels[own], reader(scene)).int().tolist(),
     }
-
-
-def _seconds(defense: DefenseEntry, at: Any, repeats: int = 20) -> float:
-    client, times = defense.client(at.model), []
-    for turn in range(repeats):
-        start = time.perf_counter()
-        client.update(at.all, round=turn)
-        times.append(time.perf_counter() - start)
-    return min(times)  # the least disturbed

@@ -2,14 +2,15 @@
 
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gilib.federated import Update
-from gilib.matrix import DEFENSES, Adaptation, AttackEntry, Cell, Solve, cells
+from gilib.data import Batch
+from gilib.matrix import DEFENSES, Adaptation, AttackEntry, Cell, Scene, Solve, View, cells
+from gilib.matrix.columns import dense
+from gilib.matrix.scenes import digits
 from gilib.recursion import phong
 
 
@@ -18,11 +19,10 @@ class Guess(AttackEntry):
     """An attack that always answers with grey."""
 
     name: str = "Guess"
-    network: str = "MLP"
     level: float = 0.5
 
-    def find(self, model: nn.Module, updates: Sequence[Update], how: Adaptation) -> Tensor:
-        return torch.full((sum(one.batch_size for one in updates), 1, 8, 8), self.level, dtype=torch.float64)
+    def find(self, view: View, how: Adaptation) -> Tensor:
+        return torch.full((sum(one.batch_size for one in view.sent[0]), 1, 8, 8), self.level, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,23 @@ class Deadly(Guess):
 
     name: str = "Deadly"
 
-    def find(self, model: nn.Module, updates: Sequence[Update], how: Adaptation) -> Tensor:
+    def find(self, view: View, how: Adaptation) -> Tensor:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("unreachable")
 
 
+def few(batch: Batch, count: int) -> Batch:
+    """The first images of a batch."""
+    return Batch(batch.images[:count], batch.labels[:count])
+
+
 NONE = DEFENSES[0]
-DIVISION = Solve("Division", "MLP", phong)
+DIVISION = Solve("Division", phong)
+PRIVATE, PUBLIC = (few(batch, 100) for batch in digits())
+SCENE = Scene("small", dense, PRIVATE, PUBLIC, people=8, cohort=8, stages=(0, 2))
+PATIENT = replace(SCENE, name="small, patient", people=4)
 
 
 def attack_cells(*attacks: AttackEntry) -> list[Cell]:
     """The cells of some attacks on no defense, without the costs, which take longer."""
-    return [cell for cell in cells(attacks, [NONE]) if hasattr(cell, "attack")]
+    return cells([SCENE], [NONE], attacks, costs=False)

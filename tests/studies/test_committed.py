@@ -10,6 +10,7 @@ import torch
 
 from bench.studies import device, labels, training
 from bench.studies.__main__ import NAMES, RESULTS, cells, main, path
+from bench.studies.audit import ChoiceCell
 from bench.studies.cells import RankCell, SearchCell, in_groups, nearest, spectrum
 from bench.studies.distributed_privacy import AccuracyCell, SeenCell
 from bench.studies.generative import OTHERS, GenerativeCell, victims
@@ -211,4 +212,4 @@ def test_the_device_is_no_setting(monkeypatch):
 
 def test_every_kind_of_cell_is_in_a_study():
     kinds = {type(cell) for name in NAMES for cell in cells(name)}
-    assert kinds == {SearchCell, RankCell, LabelCell, AccuracyCell, SeenCell, GenerativeCell}
+    assert kinds == {SearchCell, RankCell, LabelCell, AccuracyCell, SeenCell, GenerativeCell, ChoiceCell}

@@ -9,14 +9,14 @@ import torch
 from matrix.small import DIVISION, NONE, Guess
 
 from gilib import models
-from gilib.matrix import ATTACKS, DEFENSES, cells
+from gilib.matrix import DEFENSES, matrix
 from gilib.studies import describe, key
 
 
 def test_every_cell_of_the_matrix_has_a_key_of_its_own_which_another_process_agrees_with() -> None:
-    keys = [cell.key for cell in cells(ATTACKS, DEFENSES)]
+    keys = [cell.key for cell in matrix()]
     assert len(set(keys)) == len(keys)
-    code = "from gilib.matrix import *; print([c.key for c in cells(ATTACKS, DEFENSES)][::25])"
+    code = "from gilib.matrix import *; print([c.key for c in matrix()][::25])"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.strip() == str(keys[::25])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from matrix.small import DIVISION, NONE, Deadly, Guess, attack_cells
+from matrix.small import DIVISION, NONE, SCENE, Deadly, Guess, attack_cells
 
 from gilib.matrix import Adaptation, cells
 from gilib.matrix.__main__ import main
@@ -34,8 +34,8 @@ def test_a_run_measures_and_a_second_one_computes_nothing(path: Path) -> None:
     results = run(every, path, jobs=1, progress=counting(calls))
     assert [result["key"] for result in results] == [cell.key for cell in every]
     assert len(calls) == len(every) == 4
-    assert min(results[0]["plain"]["psnr"]) > 100  # one division is exact
-    assert max(results[2]["plain"]["psnr"]) < 15
+    assert min(results[0]["adaptive"]["psnr"]) > 100  # one division is exact
+    assert max(results[2]["adaptive"]["psnr"]) < 15
     assert run(every, path, jobs=1, progress=counting(calls)) == results == load(path)
     assert len(calls) == 4
 
@@ -45,7 +45,7 @@ def test_a_result_says_what_made_it(path: Path) -> None:
     assert {"torch", "numpy", "python", "gilib"} <= result["by"].keys()
     assert result["computed in"] >= 0
     assert (result["attack"], result["defense"], result["stage"]) == ("Guess", "None", 0)
-    assert result["settings"]["attack"] == {"is": "Guess", "name": "Guess", "network": "MLP", "level": 0.5}
+    assert result["settings"]["attack"] == {"is": "Guess", "name": "Guess", "level": 0.5}
     assert result["settings"]["stage"] == 0
 
 
@@ -63,7 +63,7 @@ def test_a_changed_setting_recomputes_only_what_it_touches(path: Path) -> None:
     run(attack_cells(DIVISION, Guess()), path, jobs=1)
     calls: list[str] = []
     results = run(attack_cells(DIVISION, Guess(level=0.25)), path, jobs=1, progress=counting(calls))
-    assert calls == ["Guess on None, stage 0", "Guess on None, stage 45"]
+    assert calls == [f"small, None: Guess, a round from {stage}" for stage in (0, 2)]
     assert load(path) == results  # what belonged to the old setting is gone
 
 
@@ -76,7 +76,7 @@ def test_a_line_that_an_interruption_cut_off_is_computed_again(path: Path) -> No
     calls: list[str] = []
     again = run(every, path, jobs=1, progress=counting(calls))
     assert len(calls) == 2
-    assert [one["plain"] for one in again] == [one["plain"] for one in results]
+    assert [one["adaptive"] for one in again] == [one["adaptive"] for one in results]
 
 
 def test_a_damaged_line_elsewhere_is_an_error_that_names_it(path: Path) -> None:
@@ -125,7 +125,7 @@ def test_control_c_keeps_what_is_finished(path: Path) -> None:
     kept = load(path)
     assert 3 <= len(kept) < 802
     assert len({result["key"] for result in kept}) == len(kept)
-    assert all({"plain", "adaptive"} <= result.keys() for result in kept)
+    assert all("adaptive" in result for result in kept)
 
 
 def test_a_dask_cluster_of_two_workers_gives_the_same_results(path: Path) -> None:
@@ -135,16 +135,16 @@ def test_a_dask_cluster_of_two_workers_gives_the_same_results(path: Path) -> Non
     alone = [computed(cell) for cell in every]
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         results = run(every, path, scheduler=cluster.scheduler_address)
-    measured = ("key", "plain", "adaptive")
+    measured = ("key", "adaptive")
     assert [[one[name] for name in measured] for one in results] == [[one[name] for name in measured] for one in alone]
     assert load(path) == results
 
 
 def test_two_entries_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="name of its own"):
-        cells([Guess(), Guess(level=0.1)], [NONE])
+        cells([SCENE], [NONE], [Guess(), Guess(level=0.1)])
     with pytest.raises(ValueError, match="name of its own"):
-        cells([Guess()], [NONE, replace(NONE, adaptation=Adaptation())])
+        cells([SCENE], [NONE, replace(NONE, adaptation=Adaptation())], [Guess()])
 
 
 def test_the_command_says_what_is_missing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ OWN = """
 import dataclasses, sys
 import torch
 from torch import nn
-from gilib import data, matrix_next as matrix, studies
+from gilib import data, matrix, studies
 from gilib.data import Batch
 from gilib.federated import Defense
 from gilib.iteration import inverting_gradients, matching

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from matrix_next.small import DIVISION, NONE, PRIVATE, PUBLIC, SCENE, Guess, few
+from matrix.small import DIVISION, NONE, PRIVATE, PUBLIC, SCENE, Guess, few
 from torch import nn
 
 from gilib import iteration, metrics
@@ -12,15 +12,15 @@ from gilib.defenses.aggregation_messages import flat
 from gilib.federated import LocalTraining
 from gilib.iteration import matching, priors
 from gilib.iteration.hidden import searched
-from gilib.matrix_next import DEFENSES, Adaptation, AttackCell, CostCell, Noisy, Scene
-from gilib.matrix_next.attacks import adapted
-from gilib.matrix_next.columns import NOISE, lenet
-from gilib.matrix_next.defenses import unaware
-from gilib.matrix_next.federation import accuracy, trajectory
-from gilib.matrix_next.networks import enumerated, patches
-from gilib.matrix_next.plan import DIVISION as BOXED
-from gilib.matrix_next.plan import INVERTING, LINEAR, RGAP, SPEAR, convnet_scene, dense_scene, lenet_scene
-from gilib.matrix_next.scenes import digits, photographs, reader
+from gilib.matrix import DEFENSES, Adaptation, AttackCell, CostCell, Noisy, Scene
+from gilib.matrix.attacks import adapted
+from gilib.matrix.columns import NOISE, lenet
+from gilib.matrix.defenses import unaware
+from gilib.matrix.federation import accuracy, trajectory
+from gilib.matrix.networks import enumerated, patches
+from gilib.matrix.plan import DIVISION as BOXED
+from gilib.matrix.plan import INVERTING, LINEAR, RGAP, SPEAR, convnet_scene, dense_scene, lenet_scene
+from gilib.matrix.scenes import digits, photographs, reader
 
 BY_NAME = {entry.name: entry for entry in DEFENSES}
 

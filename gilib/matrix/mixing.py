@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from gilib.data import Batch
 from gilib.defenses import obscuration
 from gilib.federated import Client, Update, seeded_generator
-from gilib.matrix_next.attacks import AttackEntry
-from gilib.matrix_next.defenses import DefenseEntry
-from gilib.matrix_next.rounds import View
-from gilib.matrix_next.scenes import Scene
+from gilib.matrix.attacks import AttackEntry
+from gilib.matrix.defenses import DefenseEntry
+from gilib.matrix.rounds import View
+from gilib.matrix.scenes import Scene
 
 
 @dataclass(frozen=True)

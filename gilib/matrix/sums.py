@@ -12,10 +12,10 @@ from gilib.defenses.distributed_noise import DistributedNoise
 from gilib.defenses.encryption import FixedPoint, ckks_keys
 from gilib.defenses.secure_aggregation import PROTOCOLS, Round, aggregate
 from gilib.federated import Client, Gradients, Update, seeded_generator
-from gilib.matrix_next.attacks import AttackEntry
-from gilib.matrix_next.defenses import DefenseEntry
-from gilib.matrix_next.rounds import View
-from gilib.matrix_next.scenes import Scene
+from gilib.matrix.attacks import AttackEntry
+from gilib.matrix.defenses import DefenseEntry
+from gilib.matrix.rounds import View
+from gilib.matrix.scenes import Scene
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from gilib import iteration, recursion
 from gilib.data import Batch
 from gilib.iteration import optimizers
 from gilib.iteration.labels import known
-from gilib.matrix_next import columns
-from gilib.matrix_next.attacks import Drawn, Linear, Search, Solve
-from gilib.matrix_next.columns import DEFENSES
-from gilib.matrix_next.measure import PATIENCE, AttackCell, Cell, CostCell, cells
-from gilib.matrix_next.mixing import Mixed
-from gilib.matrix_next.scenes import Scene, digits, photographs
+from gilib.matrix import columns
+from gilib.matrix.attacks import Drawn, Linear, Search, Solve
+from gilib.matrix.columns import DEFENSES
+from gilib.matrix.measure import PATIENCE, AttackCell, Cell, CostCell, cells
+from gilib.matrix.mixing import Mixed
+from gilib.matrix.scenes import Scene, digits, photographs
 
 SEEDS = (0, 1, 2)
 COST_SEEDS = (0, 1, 2, 3, 4)

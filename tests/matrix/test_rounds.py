@@ -5,14 +5,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from matrix_next.small import PATIENT
+from matrix.small import PATIENT
 
 from gilib.defenses.gradient import top_k
 from gilib.federated import Client, LocalTraining, as_targets
 from gilib.iteration import matching
-from gilib.matrix_next import DEFENSES
-from gilib.matrix_next.federation import trajectory
-from gilib.matrix_next.rounds import Owed, Rounds, joined
+from gilib.matrix import DEFENSES
+from gilib.matrix.federation import trajectory
+from gilib.matrix.rounds import Owed, Rounds, joined
 
 BY_NAME = {entry.name: entry for entry in DEFENSES}
 MODELS = trajectory(BY_NAME["None"], PATIENT, 4)[:4]

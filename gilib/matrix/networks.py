@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from gilib.defenses.model import precode
 from gilib.federated import Update, cross_entropy
-from gilib.matrix_next.attacks import AttackEntry, Search
-from gilib.matrix_next.defenses import DefenseEntry
-from gilib.matrix_next.rounds import View
-from gilib.matrix_next.scenes import Scene
+from gilib.matrix.attacks import AttackEntry, Search
+from gilib.matrix.defenses import DefenseEntry
+from gilib.matrix.rounds import View
+from gilib.matrix.scenes import Scene
 from gilib.models import blank_convolution, blank_linear, draw_weights
 
 KL_WEIGHT = 0.1

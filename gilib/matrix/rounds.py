@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gilib.federated import Gradients, Loss, Update, as_targets, logits_of
 from gilib.iteration.matching import Matching
-from gilib.matrix_next.scenes import Scene
+from gilib.matrix.scenes import Scene
 
 
 @dataclass(frozen=True, eq=False)

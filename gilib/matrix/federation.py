@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from gilib.federated import copied
-from gilib.matrix_next.defenses import DefenseEntry
-from gilib.matrix_next.scenes import Scene, remembered
+from gilib.matrix.defenses import DefenseEntry
+from gilib.matrix.scenes import Scene, remembered
 
 MOMENTUM = 0.9
 
