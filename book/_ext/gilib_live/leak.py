@@ -105,6 +105,7 @@ def markup() -> str:
 <p class="gilib-live-note">Everything runs in this page and nothing leaves it. Requests that the page has made since
 you chose the picture, but for figures that you scroll to: <b class="gilib-live-requests">0</b>. The server's part is a
 thread that receives the gradient and knows the network, nothing else; it reads the label off the last layer. The
-client's picture is kept only to show and to score. Some pictures take much longer than others, and some are not found
-within the 1,500 guesses that the server has here.</p>
+client's picture is kept only to show and to score. The ten photographs come back within the 1,500 guesses that the
+server has here, some after four times as many as others. A picture of your own, the other network or a defended
+gradient may not.</p>
 </div>"""

@@ -42,7 +42,7 @@ gilibLive.define("curve", function () {
       });
       if (line !== undefined) {
         add(grid, "path", { d: `M${LEFT} ${y(line)}H${WIDTH - RIGHT}`, class: "gilib-live-goal" });
-        add(grid, "text", { x: WIDTH - RIGHT, y: y(line) - 5, "text-anchor": "end" }, lineName);
+        add(grid, "text", { x: LEFT + 4, y: y(line) - 5 }, lineName); // a curve that begins below it leaves this place free
       }
       path.setAttribute("points", points.map(([count], k) => `${x(count).toFixed(1)},${y(values[k]).toFixed(1)}`).join(" "));
     }
