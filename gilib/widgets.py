@@ -94,9 +94,8 @@ def scrub(
     per frame. ``interval`` is the time between two frames of the play button in milliseconds; ``name`` says what the
     slider moves through.
 
-    Slider, button and pictures are linked in the page itself, so the figure also works on the static site. Show it by
-    making it the last expression of a cell. Where scripts are off, and in print, the site shows a strip of up to six
-    of the frames.
+    Slider, button and pictures are linked without a kernel. Show the figure by making it the last expression of a cell.
+    The site shows the same frames with a plain slider; where scripts are off, and in print, up to six of them.
 
     Raises ``ValueError`` where the counts differ, a text is empty, a frame is no picture or the frames are too many
     or too large.
@@ -134,7 +133,7 @@ def sortable_table(
     """A table that the reader of the site sorts by its headings and filters by words; elsewhere it is a plain table.
 
     ``rows`` hold one entry for each of ``columns``. Numbers are shown rounded to whole ones and sorted as they are; NaN
-    is shown as a dash. ``caption`` says what the table is. Raises ValueError for rows of another length.
+    is shown as a dash, sorted last. ``caption`` says what the table is. Raises ValueError for rows of another length.
 
     Taught in: defenses/matrix.
     """
@@ -144,7 +143,7 @@ def sortable_table(
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     body = "\n".join(f"<tr>{''.join(map(_table_cell, row))}</tr>" for row in rows)
     return IPython.display.HTML(
-        f'<table class="dataframe sortable asc gilib-filter"><caption>{html.escape(caption)}</caption>\n'
+        f'<table class="dataframe sortable n-last asc gilib-filter"><caption>{html.escape(caption)}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
     )
 
@@ -154,7 +153,7 @@ def _table_cell(entry: str | float) -> str:
     if isinstance(entry, str):
         return f"<td>{html.escape(entry)}</td>"
     if math.isnan(entry):
-        return '<td data-sort="-1">–</td>'
+        return '<td data-sort="">–</td>'
     return f'<td data-sort="{entry:g}">{entry:,.0f}</td>'
 
 

@@ -140,7 +140,7 @@ def test_a_sortable_table_shows_whole_numbers_and_sorts_by_exact_ones():
     assert "<caption>R &amp; D</caption>" in written
     assert "<td>a &lt;b&gt;</td>" in written
     assert '<td data-sort="12.345">12</td>' in written
-    assert '<td data-sort="-1">–</td>' in written
+    assert '<td data-sort="">–</td>' in written
     assert '<td data-sort="1234.5">1,234</td>' in written
     assert written.count('<th scope="col">') == 2
     assert "http" not in written

@@ -1,12 +1,16 @@
-// Small repairs that make the theme and the widgets usable by keyboard and by screen readers.
+// Small repairs that make the theme usable by keyboard and by screen readers.
 (function () {
   "use strict";
 
-  // A box that scrolls must be reachable by keyboard.
+  // A box that scrolls must be reachable by keyboard, and fades where it goes on.
   function focusableBoxes() {
     document.querySelectorAll(".bd-content pre, .bd-content .table-box, .bd-content mjx-container, .bd-content .output").forEach((box) => {
       const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
       if (scrolls && !box.hasAttribute("tabindex")) box.tabIndex = 0;
+      const fade = () => box.classList.toggle("gilib-goes-on", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+      if (!box.dataset.watched) box.addEventListener("scroll", fade, { passive: true });
+      box.dataset.watched = "yes";
+      fade();
     });
   }
 
@@ -21,17 +25,19 @@
     });
   }
 
-  // A long table gets a box that shows only the rows with all the words typed into it.
+  // A long table gets a box that shows only the rows that have, for each word typed into it, a word that begins so.
   function filterTables() {
     document.querySelectorAll("table.gilib-filter").forEach((table) => {
       const rows = [...table.tBodies[0].rows];
+      const wordsOf = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) || [];
+      const inRow = new Map(rows.map((row) => [row, [...row.cells].flatMap((cell) => wordsOf(cell.textContent))]));
       const bar = document.createElement("p");
       bar.className = "gilib-filter-bar";
       bar.innerHTML = '<label>Filter <input type="search" autocomplete="off"></label> <span role="status"></span>';
       const [input, status] = [bar.querySelector("input"), bar.querySelector("span")];
       const apply = () => {
-        const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-        rows.forEach((row) => { row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word)); });
+        const words = wordsOf(input.value);
+        rows.forEach((row) => { row.hidden = !words.every((word) => inRow.get(row).some((one) => one.startsWith(word))); });
         status.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
       };
       input.addEventListener("input", apply);
@@ -40,33 +46,12 @@
     });
   }
 
-  // Give the controls of a widget the names that its script does not write.
-  function nameControls(root) {
-    root.querySelectorAll(".noUi-handle:not([aria-label])").forEach((handle) => {
-      const label = handle.closest(".widget-slider")?.querySelector(".widget-label");
-      handle.setAttribute("aria-label", label?.textContent?.trim() || "Position");
-      if (!handle.getAttribute("aria-orientation")) handle.setAttribute("aria-orientation", "horizontal");
-    });
-    root.querySelectorAll(".jupyter-widgets.widget-play button:not([aria-label])").forEach((button) => {
-      const icon = button.querySelector("[class*='fa-']")?.className?.toString() || "";
-      button.setAttribute("aria-label", button.title || (icon.includes("stop") ? "Back to the start" : "Play or pause"));
-    });
-  }
-
   // Names and roles that the theme and Sphinx leave wrong.
   function repairTheme() {
     document.querySelectorAll(".search-button-field").forEach((button) => {
       button.setAttribute("aria-label", button.textContent.replace(/\s+/g, " ").trim()); // what is seen is what is read
     });
-    const plainIcons = (button) => button.querySelectorAll("svg").forEach((icon) => {
-      icon.querySelector("title")?.remove(); // the button has a name; its three icons need none
-      icon.removeAttribute("aria-labelledby");
-      icon.setAttribute("aria-hidden", "true");
-    });
-    document.querySelectorAll(".theme-switch-button").forEach((button) => {
-      plainIcons(button);
-      new MutationObserver(() => plainIcons(button)).observe(button, { childList: true });
-    });
+    document.querySelectorAll("i[class*='fa-']").forEach((icon) => icon.setAttribute("aria-hidden", "true")); // drawn by a font
     document.querySelectorAll(".bd-sidebar-primary summary").forEach((summary) => {
       const page = summary.closest("li")?.querySelector("a")?.textContent.trim();
       summary.setAttribute("aria-label", page ? `Pages under ${page}` : "Pages under this one");
@@ -83,9 +68,6 @@
     boxTables();
     filterTables();
     focusableBoxes();
-    nameControls(document);
-    const article = document.querySelector(".bd-article") || document.body;
-    new MutationObserver(() => nameControls(article)).observe(article, { childList: true, subtree: true });
     window.addEventListener("resize", focusableBoxes);
     window.MathJax?.startup?.promise?.then(focusableBoxes);
   }
