@@ -14,7 +14,7 @@ from gilib.audit.settings import Settings
 from gilib.audit.target import Target
 
 CHANCE = 0.001
-"""Names count from where blind guesses would be as lucky in fewer than so many checks: an audit has up to twenty."""
+"""Names count where fewer than this share of checks would be as lucky by blind guesses; an audit has up to twenty."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Judge:
 
     @property
     def names_count(self) -> bool:
-        """Whether there are enough candidates for names to say something: even all of them may be luck among few."""
+        """Whether there are enough candidates for names to say something; among few, even all of them may be luck."""
         own = len(self.target.truth)
         return luck(own, own, len(self.target.crowd)) < CHANCE
 
@@ -88,7 +88,7 @@ class Judge:
 
     @property
     def guess(self) -> float:
-        """The median PSNR of the crowd's mean image: what nobody needs an update for."""
+        """The median PSNR of the crowd's mean image, for which nobody needs an update."""
         others = self.target.crowd[len(self.target.truth) :].double()
         mean = others.mean(dim=0, keepdim=True).expand_as(self.target.truth)
         return float(metrics.psnr(mean, self.target.truth.double()).quantile(0.5))

@@ -57,7 +57,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """Images, something less, nothing, or no answer: where attacks were too weak, unadapted or misinformed."""
+        """Images, something less or nothing; no answer where attacks were too weak, unadapted or misinformed."""
         levels = {one.level for one in self.findings}
         if "leak" in levels:
             return "images leak"

@@ -24,7 +24,7 @@ from gilib.matrix.attacks import adapted
 NEAR = 0.05
 """Agreements that differ by less are taken for the same."""
 FLAT = 1e-12
-"""Images without any shape agree in nothing: squared deviations per pixel below this are rounding."""
+"""Squared deviations per pixel below this are rounding; images without any shape agree in nothing."""
 
 
 @dataclass(frozen=True)

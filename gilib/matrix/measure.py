@@ -88,7 +88,7 @@ class CostCell:
 
     @cached_property
     def key(self) -> str:
-        """Changes with every setting that this cell depends on, and with no other: not with what an attacker knows."""
+        """Changes with every setting that this cell depends on, and not with what an attacker knows."""
         defense = replace(self.defense, adaptation=Adaptation())
         return key([MEANING, replace(self, defense=defense), self.defense.network(self.scene)])
 

@@ -115,7 +115,7 @@ class Scene:
 
     @property
     def everything(self) -> Tensor:
-        """All images, the private ones first: among these an image is to be named."""
+        """All images, the private ones first, among which an image is to be named."""
         return torch.cat([self.private.images, self.public.images])
 
     @property
