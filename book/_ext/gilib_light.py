@@ -113,7 +113,8 @@ def cut_icons(site: Path, pages: Iterable[Path]) -> None:
     """Cut the icon fonts down to the icons that a page or a script names, or a style sheet draws by their number."""
     styles = sorted((site / "_static").glob("**/*.css"))
     sheets = [path.read_text(encoding="utf-8") for path in styles]
-    sources = [*pages, *sorted((site / "_static").glob("**/*.js"))]
+    scripts = [path for path in sorted((site / "_static").glob("**/*.js")) if "vendor" not in path.parts]
+    sources = [*pages, *scripts]
     named = {name for path in sources for name in ICON_CLASS.findall(path.read_text(encoding="utf-8"))}
     points = set(used_points("\n".join(sheets), named))
     for font in sorted((site / "_static" / "vendor" / "fontawesome" / "webfonts").glob("*.ttf")):
