@@ -1,6 +1,7 @@
 """What is audited: a client with its model and defenses, and the images that it is tried on."""
 
 import importlib.util
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -158,10 +159,14 @@ def _module(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ValueError(f"expected a Python file, got {path}.")
     module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # as where Python runs a file: it finds what lies beside it
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ValueError(f"{path} does not run: {_where(error, path)}") from error
+    finally:
+        sys.path.remove(folder)
     return module
 
 

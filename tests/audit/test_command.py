@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from importlib.metadata import entry_points
 
 import pytest
@@ -171,3 +172,13 @@ def test_labels_are_not_given(tmp_path):
     target = load_target(path, DIGITS)
     assert isinstance(target.client, Client)
     assert target.updates[0].labels is None
+
+
+def test_a_target_finds_what_lies_beside_it(tmp_path):
+    beside = "from torch import nn\n\nNET = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    (tmp_path / "lying_beside.py").write_text(beside)
+    (tmp_path / "target.py").write_text("from lying_beside import NET\n\n\ndef model():\n    return NET\n")
+    before = list(sys.path)
+    found = load_target(tmp_path / "target.py", data.load("digits", size=8))
+    assert found.client.model[1].out_features == 10
+    assert sys.path == before
