@@ -128,12 +128,24 @@ class Report:
         return said
 
     def _why(self) -> str:
-        return {
-            "images leak": "Images of the victims came back. Everything beyond them needs no more proof.",
-            "partial leak": "No image was recovered, but labels, features or some names were read off the updates.",
-            "nothing found": f"{THE_CONTROL} was recovered by the same attacks; this client was not. That is no proof.",
-            "no answer": self._why_not(),
-        }[self.verdict]
+        if self.verdict == "images leak":
+            return self._what_came_back()
+        if self.verdict == "partial leak":
+            return "No image was recovered, but labels, features or some names were read off the updates."
+        if self.verdict == "nothing found":
+            return f"{THE_CONTROL} was recovered by the same attacks; this client was not. That is no proof."
+        return self._why_not()
+
+    def _what_came_back(self) -> str:
+        """That images were recovered; or, where none is so clear, how many could be told from all others."""
+        leaks = [one.numbers for one in self.findings if one.level == "leak"]
+        if any(max(numbers["psnr"]) >= self.settings.recovered for numbers in leaks):
+            return "Images of the victims came back. Everything beyond them needs no more proof."
+        told = max((numbers["named"] for numbers in leaks), key=sum)
+        return (
+            f"No image is clear enough to count as recovered, but {sum(told)} of {len(told)} could be told from all "
+            "other candidates by what came back."
+        )
 
     def _why_not(self) -> str:
         """Why attacks that found no image say nothing; asked only where they do not."""

@@ -348,6 +348,14 @@ def test_too_few_images():
         Target(Client(dense()), DIGITS, batch=1, victims=1797)
 
 
+def test_a_leak_by_names_alone_is_not_called_images_that_came_back():
+    recovered = audit(target(dense()), Settings(iterations=4))
+    told = audit(target(dense()), Settings(iterations=4, recovered=250.0))  # more than exact: nobody is recovered
+    assert recovered.verdict == told.verdict == "images leak"
+    assert recovered.meaning()[0].startswith("Images of the victims came back")
+    assert told.meaning()[0].startswith("No image is clear enough to count as recovered, but 3 of 3 could be told")
+
+
 def test_few_images_make_no_names():
     few = replace(target(dense(), victims=2), images=data.Dataset(DIGITS.images[:4], DIGITS.labels[:4], DIGITS.classes))
     assert not Judge(few, Settings()).names_count
