@@ -128,12 +128,10 @@ def cut_icons(site: Path, pages: Iterable[Path]) -> None:
 
 def used_points(sheet: str, named: set[str]) -> Iterable[int]:
     """The code points of icons whose class is among ``named``, and of those that other rules of a sheet draw."""
-    rest = sheet
     for classes, point in ICON_RULE.findall(sheet):
         if named & set(ICON_CLASS.findall(classes)):
             yield int(point, 16)
-    rest = ICON_RULE.sub("", rest)
-    yield from (int(point, 16) for point in OTHER_ICON.findall(rest))
+    yield from (int(point, 16) for point in OTHER_ICON.findall(ICON_RULE.sub("", sheet)))
 
 
 def cut(font: Path, points: set[int]) -> None:

@@ -46,19 +46,19 @@ def convnet(seed: int) -> nn.Module:
     return models.convnet(channels=1, size=8, widths=(8, 16), activation="leaky_relu", seed=seed).double()
 
 
-def dense(seed: int) -> nn.Module:
-    """200 neurons that see the pixels as they are."""
-    return models.mlp(channels=1, size=8, hidden=(200,), seed=seed).double()
+def dense(seed: int, neurons: int = 200) -> nn.Module:
+    """Neurons that see the pixels as they are."""
+    return models.mlp(channels=1, size=8, hidden=(neurons,), seed=seed).double()
 
 
-def photo_lenet(seed: int) -> nn.Module:
+def photo_lenet(seed: int, width: int = 12) -> nn.Module:
     """For colour photographs of 32 x 32."""
-    return models.lenet(width=12, activation="tanh", bound=0.15, seed=seed)
+    return models.lenet(width=width, activation="tanh", bound=0.15, seed=seed)
 
 
-def photo_resnet(seed: int) -> nn.Module:
+def photo_resnet(seed: int, width: int = 16) -> nn.Module:
     """ResNet-8 with ReLU. Its batch norms work with the statistics it came with, since a client of one has none."""
-    return models.resnet(blocks=1, width=16, seed=seed)
+    return models.resnet(blocks=1, width=width, seed=seed)
 
 
 def three_patches(seed: int) -> nn.Module:
@@ -68,17 +68,17 @@ def three_patches(seed: int) -> nn.Module:
 
 def three_neurons(seed: int) -> nn.Module:
     """Three neurons instead of 200."""
-    return models.mlp(channels=1, size=8, hidden=(3,), seed=seed).double()
+    return dense(seed, 3)
 
 
 def narrow_photo_lenet(seed: int) -> nn.Module:
     """Three filters instead of twelve."""
-    return models.lenet(width=3, activation="tanh", bound=0.15, seed=seed)
+    return photo_lenet(seed, 3)
 
 
 def narrow_photo_resnet(seed: int) -> nn.Module:
     """Four filters instead of sixteen."""
-    return models.resnet(blocks=1, width=4, seed=seed)
+    return photo_resnet(seed, 4)
 
 
 _NARROW = (
