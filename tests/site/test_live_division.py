@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from built_site import PHONE, ROOT, pages_with
+from built_site import PHONE, ROOT, pages_with, stroke
 
 from gilib import data, models
 from gilib.data import Batch
@@ -142,11 +142,7 @@ def test_the_reader_draws_and_the_quotients_follow(live):
         page.keyboard.press(key)
     by_keys = pad.evaluate(lit)
     assert by_keys >= 6
-    box = pad.bounding_box()
-    page.mouse.move(box["x"] + 15, box["y"] + 15)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 90, box["y"] + 15, steps=8)
-    page.mouse.up()
+    stroke(page, pad, start=15, end=90)
     assert pad.evaluate(lit) > by_keys + 5
     same = f"""() => {{
       const pixels = e => e.getContext('2d').getImageData(0, 0, 16, 16).data.join();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from built_site import PHONE, ROOT, pages_with
+from built_site import PHONE, ROOT, pages_with, stroke
 from PIL import Image
 
 from gilib import data, iteration, models
@@ -103,11 +103,7 @@ def test_the_reader_draws_by_keyboard_and_by_pointer(live):
         page.keyboard.press(key)
     by_keys = canvas.evaluate(dark)
     assert by_keys > 3
-    box = canvas.bounding_box()
-    page.mouse.move(box["x"] + 20, box["y"] + 20)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 120, box["y"] + 20, steps=10)
-    page.mouse.up()
+    stroke(page, canvas, start=20, end=120)
     assert canvas.evaluate(dark) > by_keys + 10
     page.locator(f"{LIVE} [data-do=go]").click()
     page.wait_for_function(BEST, arg=5)
