@@ -37,6 +37,7 @@ def audit(target: Target, settings: Settings | None = None, *, progress: Progres
 
     Raises ValueError where the client cannot compute an update of these images, and says why.
 
+    Known as: audit, privacy audit (analysis). Needs the model and a few clients of one's own.
     Taught in: practice/audit.
     """
     settings = settings or Settings()

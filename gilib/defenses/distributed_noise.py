@@ -24,6 +24,8 @@ class DistributedNoise:
     that of the rotation, which everybody knows. The generator of the noise must be one that nobody else can repeat; a
     seeded one, as in this book, protects nobody. Raises ValueError unless all are positive and finite.
 
+    Known as: distributed differential privacy, Skellam noise (defense). Needs secure aggregation, and other clients who
+    add their share.
     Source: Agarwal, Kairouz and Liu (2021); rotation and rounding are those of Kairouz, Liu and Steinke (2021).
     Taught in: defenses/distributed_privacy.
     """

@@ -46,6 +46,7 @@ def local_iterations(steps: int, *, learning_rate: float = 0.1, batch_size: int 
     simulates them unless it is told not to. They replace the steps or epochs that were agreed before. Raises ValueError
     for values that are not positive.
 
+    Known as: local iterations, federated averaging (defense). Needs a server that takes changes of parameters.
     Source: Wei et al. (2020), who count local iterations among the settings that decide what leaks. Taught in:
     defenses/local_training.
     """

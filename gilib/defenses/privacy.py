@@ -106,6 +106,8 @@ def dp_sgd(clip: float, noise: float) -> Defense:
     another optimizer than SGD, and beside defenses that void the guarantee: those that change the update before the
     noise, mix samples, leave something out by the data, or change the local training.
 
+    Known as: DP-SGD, differential privacy (defense). Needs the gradient of every sample, one local step, and accuracy
+    to spare.
     Source: Abadi et al. (2016), algorithm 1. Taught in: defenses/privacy.
     """
     return DPSGD(clip, noise)
@@ -141,6 +143,7 @@ def gaussian_noise(std: float) -> Defense:
     One sample can move such an update by any amount, so this is no differential privacy at any ``std``. Raises
     ValueError for a negative ``std``.
 
+    Known as: Gaussian noise, noise on gradients (defense). Needs nothing of anybody else, and guarantees nothing.
     Source: Zhu et al. (2019), section 5. Taught in: defenses/privacy.
     """
     return GaussianNoise(std)
@@ -155,6 +158,7 @@ def epsilon(noise: float, *, sample_rate: float, rounds: int, delta: float) -> f
     without noise, and never negative: the conversion from RDP goes below zero where delta alone covers what is lost,
     and whoever is (e, delta)-private for an e below zero is so for 0. Raises ValueError for values out of range.
 
+    Known as: privacy accountant, epsilon (analysis). Needs noise, clipping, and how often a sample is drawn.
     Source: Abadi et al. (2016), section 3 (the accountant); the moments are those of the Opacus library. Taught in:
     defenses/privacy.
     """

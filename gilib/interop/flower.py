@@ -25,6 +25,8 @@ class Auditing(Strategy):
     ``node`` is the client's number in Flower; unless given, the first that answers is kept, and only it from then on.
     ``kept`` are the rounds in order, each a `Kept`. Nothing that clients receive changes: the server is honest, and
     curious. ``examples`` is the metric by which clients say how many samples they trained on.
+
+    Known as: Flower (tool). Needs to be the server, or the strategy that it runs. Taught in: practice/flower.
     """
 
     def __init__(self, strategy: Strategy, *, node: int | None = None, examples: str = "num-examples") -> None:

@@ -77,6 +77,7 @@ def cma_es(population: int = 16, sigma: float = 0.5, *, seed: int = 0) -> Optimi
 
     Raises ValueError for fewer than four rows a generation or a ``sigma`` that is not positive.
 
+    Known as: CMA-ES (ingredient). Needs few numbers to search, such as the codes of a generator.
     Source: Hansen (2016), in the package ``cma``. Taught in: iteration/generative.
     """
     if population < 4 or not sigma > 0:

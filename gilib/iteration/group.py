@@ -30,6 +30,7 @@ def group_consistency(weight: float, *, register: bool = True) -> GroupConsisten
 
     The paper registers with a learned optical flow; shifts are what our small images need and allow.
 
+    Known as: group consistency (ingredient). Needs several restarts of a victim.
     Source: GradInversion, Yin et al. (2021). Taught in: iteration/priors.
     """
     return GroupConsistency(weight, register)

@@ -44,6 +44,7 @@ def searched() -> HiddenDraws:
 
     A layer's ``relax`` keeps what is searched within what the layer can draw.
 
+    Known as: search for hidden draws (ingredient). Needs to know which layers of the client draw.
     Source: the idea of Scheliga et al. (2023) for dropout masks. Taught in: defenses/model.
     """
     return HiddenDraws(seed=None, searched=True)

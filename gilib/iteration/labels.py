@@ -2,6 +2,8 @@
 
 ``restore(update, model)`` returns the labels (B,) that the attack then holds fixed, or None where the labels are part
 of what it optimizes. The order of a batch cannot be observed: restored labels are sorted.
+
+Known as: label restoration (label attack). Needs the gradient of the last layer. Taught in: iteration/labels.
 """
 
 from dataclasses import dataclass, replace
@@ -212,6 +214,7 @@ def column_minimum() -> Labels:
     Assumes that no label occurs twice, and features that are not negative; where they can be, it takes the smallest
     entries of the bias gradient instead. Raises ValueError for more samples than classes.
 
+    Known as: column minimum (label attack). Needs labels that are all different.
     Source: GradInversion, Yin et al. (2021). Taught in: iteration/labels.
     """
     return ColumnMinimum()
@@ -225,6 +228,8 @@ def llg(images: Tensor | None = None) -> Labels:
     measured by pushing them through the model (LLG* and LLG+). Row sums say nothing where features can be negative;
     the bias gradient then takes their place, and without one a ValueError is raised.
 
+    Known as: LLG, label leakage from gradients (label attack). Needs a last fully connected layer; the model or data of
+    its own make it better.
     Source: Wainakh et al. (2022), and the authors' public code. Taught in: iteration/labels.
     """
     return LLG(images)
@@ -239,6 +244,7 @@ def counts() -> Labels:
     model and a last layer with bias. Raises ValueError for a loss whose errors are not ``p - y``, for Adam, and for
     clipped samples.
 
+    Known as: iLRG, label counts (label attack).
     Source: the idea of iLRG, Ma et al. (2023), in a simpler form of ours. Taught in: iteration/labels.
     """
     return Counts()
@@ -247,6 +253,7 @@ def counts() -> Labels:
 def rlg() -> Labels:
     """The set of labels by linear programming; refuses where it is not as large as the batch.
 
+    Known as: RLG (label attack). Needs a last fully connected layer, and a batch smaller than the number of classes.
     Source: Dang et al. (2021). Taught in: iteration/labels.
     """
     return RLG()

@@ -21,6 +21,7 @@ def error_amplification(client: Client, batch: Batch) -> Tensor:
     ``-10 log10(error_amplification)`` is a PSNR up to a constant. Infinite where the gradient does not determine the
     images. Raises ValueError as ``jacobian`` does, and if the gradient is zero.
 
+    Known as: error amplification, Cramer-Rao bound (analysis). Needs the client's images: for whoever holds them.
     Taught in: iteration/limits.
     """
     shared, derivative = jacobian(client, batch)

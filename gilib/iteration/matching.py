@@ -3,6 +3,7 @@
 A matching is called as ``matching(candidate, shared)`` with two dictionaries of the same names and shapes, for one
 victim, and returns a scalar that is zero when they agree. The sums run over all layers at once.
 
+Known as: gradient matching (ingredient). Needs no more than the update. Taught in: iteration/matching.
 Source: the third ingredient of iteration-based attacks in the survey of Zhang et al. (2022).
 """
 
@@ -181,6 +182,7 @@ def squared_l2() -> Matching:
 def cosine() -> Matching:
     """``1 - <g', g> / (||g'|| ||g||)``: only the direction counts, so the scale of the loss does not matter.
 
+    Known as: cosine matching (ingredient). Needs no more than the update.
     Source: Geiping et al. (2020), eq. 4. The cosine is one over all layers, not one a layer. Taught in:
     iteration/matching.
     """
@@ -197,6 +199,7 @@ def tag(alpha: float = 0.1) -> Matching:
 
     The paper asks for more weight in early layers; how fast it falls is our choice.
 
+    Known as: TAG (ingredient). Needs no more than the update.
     Source: TAG, Deng et al. (2021). Taught in: iteration/matching.
     """
     return Tag(alpha)
@@ -209,6 +212,7 @@ def gaussian_kernel(width: float = 1.0) -> Matching:
     positive. The paper adapts s to the variance of the shared gradient; over all entries that is ``||g||^2`` up to the
     layer's size, which the ``width`` here leaves out.
 
+    Known as: SAPAG, Gaussian kernel (ingredient). Needs no more than the update.
     Source: SAPAG, Wang et al. (2020). Taught in: iteration/matching.
     """
     if not width > 0:
@@ -222,6 +226,7 @@ def wasserstein() -> Matching:
     In one dimension the optimal transport is to sort both sides, so no iterations are needed. It can be zero where the
     gradients differ.
 
+    Known as: WDLG, Wasserstein distance (ingredient). Needs no more than the update.
     Source: the idea of WDLG, Wang et al. (2023), without their dual iterations. Taught in: iteration/matching.
     """
     return Wasserstein()

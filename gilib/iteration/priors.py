@@ -136,6 +136,7 @@ def total_variation(weight: float) -> Prior:
     pixel long has no neighbours and adds nothing. Implementations differ in whether they
     sum or average over pixels, so weights do not carry over from one to another.
 
+    Known as: total variation (ingredient). Needs images whose neighbouring pixels are alike.
     Source: Geiping et al. (2020), eq. 4. Taught in: iteration/priors.
     """
     return TotalVariation(weight)
@@ -162,6 +163,7 @@ def feature_fit(weight: float) -> Prior:
     h is what enters the last fully connected layer; its gradients give it away exactly, by one division (the recursive
     attack on a single layer). Needs one sample an update and a last layer with bias; no knowledge beyond the update.
 
+    Known as: feature fit (ingredient).
     Taught in: recursion/hybrid.
     """
     return FeatureFit(weight)
@@ -176,6 +178,8 @@ def batch_statistics(weight: float, *, shared: bool = False) -> Prior:
 
     Raises ValueError, when the attack starts, for a model without batch norm and for an update without buffers.
 
+    Known as: batch-norm statistics (ingredient). Needs a model with batch norm; with ``shared=True`` the statistics of
+    the victim's own batch.
     Source: GradInversion, Yin et al. (2021); the two assumptions are told apart by Huang et al. (2021). Taught in:
     iteration/priors.
     """

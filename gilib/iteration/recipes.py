@@ -25,6 +25,7 @@ def dlg(*, iterations: int = 1600, restarts: int = 1) -> IterationAttack:
     normal noise, far outside the range of images; this recipe centres the noise on that range, which needs far fewer
     iterations.
 
+    Known as: DLG, deep leakage from gradients (attack).
     Source: Zhu et al. (2019), algorithm 1. Taught in: foundations/first_leak.
     """
     return IterationAttack(
@@ -41,6 +42,7 @@ def dlg(*, iterations: int = 1600, restarts: int = 1) -> IterationAttack:
 def idlg(*, iterations: int = 1600, restarts: int = 1) -> IterationAttack:
     """Improved DLG: the label is read off the last layer first, then only the image is searched. Batches of one.
 
+    Known as: iDLG, improved DLG (attack). Needs nothing but the update of one image (threat model A).
     Source: Zhao et al. (2020). Taught in: foundations/first_leak.
     """
     return replace(dlg(iterations=iterations, restarts=restarts), labels=idlg_labels())
@@ -52,6 +54,7 @@ def cpl(*, iterations: int = 800, restarts: int = 1, patch: int = 4, label_weigh
     Needs nothing but the update (threat model A). Batches of one. The label is read as iDLG does. The weight of the
     label term is our choice: a large one pulls away from the true image, at which the term is not zero.
 
+    Known as: CPL, client privacy leakage (attack).
     Source: Wei et al. (2020). Taught in: iteration/initialization.
     """
     return replace(
@@ -68,7 +71,9 @@ def inverting_gradients(
 
     Needs the labels (``known()`` unless given otherwise). ``tv`` weighs the mean absolute difference of neighbours.
 
+    Known as: Inverting Gradients, IG (attack).
     Source: Geiping et al. (2020), eq. 4 and the authors' public code (learning rate 0.1, three decays, clamping).
+    Taught in: iteration/matching.
     """
     return IterationAttack(
         initialization=normal(0.5, 0.1),
@@ -106,6 +111,7 @@ def gradinversion(
     Our weights are for means over pixels; the paper's are for other sums. The step is 0.2 instead of 0.1 and constant,
     and there is no Langevin noise, because searches here are shorter than the paper's 20,000 iterations.
 
+    Known as: GradInversion (attack). Needs a model with batch norm, and labels that are all different.
     Source: Yin et al. (2021). Taught in: iteration/priors.
     """
     weighted = (
@@ -140,6 +146,7 @@ def gias(
     Needs a ``generator`` from codes (B, ``latent_size``) to images in [0, 1], trained on data like the victim's (threat
     model D), and the labels (``known()`` unless given otherwise). With ``weight_iterations=0`` only codes are searched.
 
+    Known as: GIAS, generative image prior (attack).
     Source: Jeon et al. (2021). Taught in: iteration/generative.
     """
     codes = IterationAttack(
@@ -180,6 +187,7 @@ def ggl(
     repeats the client's defense on the candidate's gradient and keeps the code in range; here that is left to
     ``matching`` and to the start.
 
+    Known as: GGL, generative gradient leakage (attack).
     Source: Li et al. (2022). Taught in: iteration/generative.
     """
     return IterationAttack(
@@ -202,6 +210,7 @@ def deep_image_prior(
     Needs no data: that a convolutional network draws natural images more easily than noise is the whole prior. Needs
     the labels (``known()`` unless given otherwise).
 
+    Known as: CI-Net, deep image prior (attack).
     Source: CI-Net, Zhang et al. (2023), after Ulyanov et al. (2018). Taught in: iteration/generative.
     """
     return IterationAttack(

@@ -4,6 +4,7 @@
 ``AttackEntry`` a column; ``cells`` crosses any lists of them, and `gilib.studies.run` computes what is missing.
 ``matrix()`` are the cells of the book. This package may import every other; no other imports it.
 
+Known as: matrix of attacks and defenses (analysis). Needs a network, data and people of one's own, or the book's.
 Taught in: defenses/matrix.
 """
 

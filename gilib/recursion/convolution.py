@@ -39,6 +39,7 @@ def rgap(model: nn.Module, update: Update) -> Reconstruction:
     without the gradient of a frozen weight; for a last layer without a bias gradient and another loss than
     cross-entropy; and for a gradient that is zero or not finite.
 
+    Known as: R-GAP (attack). Needs one image, and a chain of layers whose activations can be inverted.
     Source: Zhu & Blaschko (2021). Taught in: recursion/rgap.
     """
     check_numbers(update)

@@ -36,6 +36,7 @@ def dense_input(weight: Tensor, bias: Tensor) -> Tensor:
     inputs, with weights that sum to one and may be negative. Where the whole bias gradient is zero nothing is known,
     and the answer is zero, the shortest of all. Raises ValueError for shapes that do not fit.
 
+    Known as: division at a layer, analytic attack (attack). Needs one sample, and a fully connected layer with a bias.
     Source: Phong et al. (2018); Geiping et al. (2020). Taught in: recursion/dense.
 
     >>> delta, h = torch.tensor([0.5, -2.0]), torch.tensor([1.0, 2.0, 3.0])
@@ -119,6 +120,7 @@ def lone_inputs(weight: Tensor, bias: Tensor, *, tolerance: float | None = None)
     or of a difference of weights stays below; 5e-3 for half precision. Takes what ``dense_input`` takes and raises the
     same ValueError.
 
+    Known as: lone neurons (attack). Needs neurons that were awake for one sample of the batch only.
     Taught in: recursion/dense.
     """
     _check_shapes(weight, bias)
@@ -169,6 +171,7 @@ def phong(model: nn.Module, update: Update, *, inexact: bool = False) -> Reconst
     Raises ValueError for a first layer that is not fully connected, has no bias, is frozen or does not see the pixels
     as they are (the message names it), for training with weight decay or Adam, and for an update of another model.
 
+    Known as: Phong, division at the first layer (attack). Needs a first layer that is fully connected and has a bias.
     Source: Phong et al. (2018). Taught in: recursion/dense.
     """
     check_numbers(update)

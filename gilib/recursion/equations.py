@@ -200,6 +200,7 @@ def jacobian_rank(
     drawn with ``seed``. Works on any model that PyTorch can differentiate twice, in time and memory that grow with
     parameters times pixels. Raises ValueError for images or labels that do not fit the model.
 
+    Known as: rank of the Jacobian (analysis). Needs the model alone.
     Taught in: recursion/rank (and, by hand, in iteration/training).
     """
     if image is None:

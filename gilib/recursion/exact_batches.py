@@ -69,6 +69,8 @@ def spear(
     a batch larger than the layer, for a gradient that is zero, not finite, in half precision or missing because its
     parameter is frozen, for training with weight decay or Adam, and for ``draws`` under 1.
 
+    Known as: SPEAR, exact recovery of batches (attack). Needs a first layer that is fully connected, with bias and
+    ReLU, and wider than the batch.
     Source: Dimitrov et al. (2024); the guided draws and the check are this book's. Taught in: recursion/exact_batches.
     """
     if not isinstance(draws, int) or draws < 1:

@@ -170,8 +170,10 @@ def rank_analysis(
     logits, both drawn with ``seed``; a layer with more than 4096 unknowns keeps its count. A parameter that does not
     require a gradient is not shared. Raises ValueError for images that do not fit the model.
 
-    Our own index, in the spirit of the rank analysis of Zhu & Blaschko (2021), not their formula. Taught in:
-    recursion/rank.
+    Our own index, in the spirit of the rank analysis of Zhu & Blaschko (2021), not their formula.
+
+    Known as: rank analysis (analysis). Needs the model alone.
+    Taught in: recursion/rank.
     """
     steps, logits = trace(model, shape, mode=mode, seed=seed)
     if not steps:

@@ -6,6 +6,8 @@ protocol among clients, a server and whoever holds the key, and therefore no ``D
 
 Teaching code, not an audited implementation: nothing here claims to run in constant time. Keys and ciphertexts are
 drawn from the operating system and never seeded, because a key that somebody can repeat is no key.
+
+Known as: homomorphic encryption (defense). Needs a key that the server does not have. Taught in: defenses/encryption.
 """
 
 from gilib.defenses.encryption.ckks import CKKSPublic, CKKSSecret, ckks_keys

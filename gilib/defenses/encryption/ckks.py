@@ -90,6 +90,8 @@ def ckks_keys(
 
     A number is multiplied by ``2 ** scale_bits`` and rounded. Raises ValueError where the sum of ``clients`` numbers of
     size ``bound`` would not fit into the modulus. SEAL, which does the work, refuses unsafe choices of ``degree``.
+
+    Known as: CKKS (defense). Needs a key that the server does not have. Taught in: defenses/encryption.
     """
     if not bound > 0 or clients < 1:
         raise ValueError(f"expected a bound over 0 and clients from 1; got {bound} and {clients}.")

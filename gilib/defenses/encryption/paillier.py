@@ -81,8 +81,11 @@ def paillier_keys(
 ) -> tuple[PaillierPublic, PaillierSecret]:
     """A new pair of Paillier keys with a modulus of ``bits`` bits, and as many slots as fit unless stated.
 
-    Raises ValueError where a ciphertext does not have room for the ``slots``, or for one. Source: Paillier (1999); that
-    a server adds encrypted gradients, Phong et al. (2018). Taught in: defenses/encryption.
+    Raises ValueError where a ciphertext does not have room for the ``slots``, or for one.
+
+    Known as: Paillier (defense). Needs a key that the server does not have.
+    Source: Paillier (1999); that a server adds encrypted gradients, Phong et al. (2018).
+    Taught in: defenses/encryption.
     """
     room = (bits - 1) // codec.width
     slots = room if slots is None else slots

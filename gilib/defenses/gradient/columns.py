@@ -52,6 +52,7 @@ def soteria(ratio: float, *, layer: str = "linear") -> Defense:
     gradients are sent as they are. Raises ValueError for a ratio outside [0, 1), and once it is used for a ``layer``
     that is no ``nn.Linear`` of the model.
 
+    Known as: Soteria (defense). Needs a fully connected layer.
     Source: Sun et al. (2021), with the approximation of their code. Taught in: defenses/gradient.
     """
     return Soteria(ratio, layer)

@@ -55,6 +55,7 @@ def quantization(bits: int, *, stochastic: bool = False) -> Defense:
     random, such that the mean is right, with an error below one step. Raises ValueError for bits outside 1 to 16, and
     for gradients that are not finite.
 
+    Known as: quantization (defense). Needs nothing of anybody else.
     Source: the stochastic variant is that of Alistarh et al. (2017), with another scale. Taught in: defenses/gradient.
     """
     return Quantization(bits, stochastic)
@@ -89,6 +90,7 @@ def sign_compression(*, scaled: bool = True) -> Defense:
 
     An entry that is exactly zero stays zero. Raises ValueError for gradients that are not finite.
 
+    Known as: signSGD, signs (defense). Needs nothing of anybody else.
     Source: signSGD, Bernstein et al. (2018), and with the scale Karimireddy et al. (2019). Taught in:
     defenses/gradient.
     """

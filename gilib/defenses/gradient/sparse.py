@@ -45,6 +45,7 @@ def pruning(ratio: float, *, scope: Scope = "tensor") -> Defense:
     of n entries go, of equal ones the later, and at least one stays. Raises ValueError for a ratio outside [0, 1), and
     for gradients that are not finite.
 
+    Known as: gradient pruning, gradient compression (defense). Needs nothing of anybody else.
     Source: Zhu et al. (2019), section 5. Taught in: defenses/gradient.
     """
     return Pruning(ratio, scope)
@@ -100,6 +101,7 @@ def top_k(kept: float, *, scope: Scope = "tensor", feedback: bool = True) -> Top
     second training a new one. With ``feedback=False`` nothing is remembered, and this is ``pruning(1 - kept)``. Raises
     ValueError for a share outside (0, 1], for gradients that are not finite, and for a memory of another model.
 
+    Known as: top-k, error feedback (defense). Needs a memory of what was not sent yet.
     Source: Stich et al. (2018), algorithm 1; the idea of Seide et al. (2014). Taught in: defenses/gradient.
     """
     return TopK(kept, scope, feedback)

@@ -94,6 +94,7 @@ def precode(latent: int = 16, *, seed: int = 0, before: str | None = None) -> De
     connected layer, as ``model.named_modules()`` does. Raises ValueError for a ``latent`` below one; when the client
     trains, where no fully connected layer is found to make the logits, or ``before`` is none.
 
+    Known as: PRECODE, variational bottleneck (defense). Needs a network that all clients change alike.
     Source: PRECODE, Scheliga et al. (2022). Taught in: defenses/model.
     """
     return Precode(latent, seed) if before is None else PlacedPrecode(latent, seed, before)

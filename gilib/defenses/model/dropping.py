@@ -71,6 +71,7 @@ def dropout(p: float = 0.5, *, before: Sequence[str] = ()) -> Defense:
     ``name.dropout``. Raises ValueError for ``p`` outside [0, 1); when the client trains, for a model without the layer,
     and without ``before`` where no fully connected layer is found to make the logits.
 
+    Known as: dropout (defense). Needs draws that the server cannot repeat.
     Source: Zheng (2021) for the place before the classifier. Taught in: defenses/model.
     """
     return Dropout(p, tuple(before))

@@ -11,6 +11,7 @@ def widest_safe(build: Callable[[int], nn.Module], widths: Sequence[int], *, saf
     A prediction such as ``rank_analysis(net, shape).predicts_leak is False`` makes it fewer filters by rank analysis.
     Raises ValueError if no width is safe.
 
+    Known as: narrow networks (defense). Needs a network that all clients change alike, and accuracy to spare.
     Source: the idea of Zhu & Blaschko (2021), who count equations; for the number of parameters, Geiping et al. (2020).
     Taught in: defenses/model.
     """

@@ -11,7 +11,10 @@ def unmix(encodings: Tensor, weights: Tensor) -> Tensor:
     """The private images (N, C, H, W) from mixtures (T, C, H, W) and their ``weights`` (T, N), by least squares.
 
     Exact for MixUp with ``weights`` of rank N, which takes T of at least N. Raises ValueError for shapes that do not
-    fit. Taught in: defenses/obscuration.
+    fit.
+
+    Known as: unmixing (attack). Needs the mixtures, and who is in them with which weight.
+    Taught in: defenses/obscuration.
     """
     _check_weights(encodings, weights)
     flat = _least_squares(weights.double(), encodings.double().flatten(1))
@@ -36,6 +39,8 @@ def decode(
     likely under a normal distribution fitted to those, and no negative is left open; without, those that make
     neighbours alike. Raises ValueError for shapes that do not fit.
 
+    Known as: InstaHide decoding, Carlini (attack). Needs many encodings of the same images, and who is in them with
+    which weight.
     Source: after Carlini et al. (2021), who do not know the weights. Taught in: defenses/obscuration.
     """
     _check_weights(encodings, weights)

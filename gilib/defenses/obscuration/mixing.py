@@ -85,6 +85,7 @@ class Mixing(Defense):
 def mixup(k: int = 2, *, classes: int, largest: float = 0.65, pool: Batch | None = None) -> Mixing:
     """Train on ``sum_i w_i x_i`` with labels ``sum_i w_i y_i`` instead of images and labels.
 
+    Known as: MixUp (defense). Needs several images to mix.
     Source: Zhang et al. (2018); as a defense, with the bound on the largest weight, Huang et al. (2021). Taught in:
     defenses/obscuration.
     """
@@ -99,6 +100,7 @@ def instahide(
     On images in [0, 1] the flip takes ``x`` to ``1 - x``. Without ``public`` all images are the client's (intra), with
     ``public`` images (P, C, H, W) half of them are strangers (cross).
 
+    Known as: InstaHide (defense). Needs several images to mix.
     Source: Huang et al. (2020). Taught in: defenses/obscuration.
     """
     return Mixing(k, classes, largest, flip=True, pool=pool, strangers=public)

@@ -64,6 +64,8 @@ class Transforming(Defense):
 def transformations(*policy: Transformation) -> Transforming:
     """Distort every image by the transformations of ``policy`` in their order.
 
+    Known as: ATS, automatic transformation search (defense). Needs a policy of distortions that the network can learn
+    from.
     Source: Gao et al. (2021), whose search chooses the policy. Taught in: defenses/obscuration.
     """
     return Transforming(policy)

@@ -6,6 +6,9 @@ under one mask, shares the masks, and takes off their sum. They differ in what i
 `gilib.defenses.secret_sharing`. A round is a protocol among many, and therefore no ``Defense`` of a single client.
 
 Teaching code, not an audited implementation: nothing here claims to run in constant time.
+
+Known as: secure aggregation (defense). Needs other clients, of whom enough stay to the end. Taught in:
+defenses/secure_aggregation.
 """
 
 from gilib.defenses.secure_aggregation.masking import MaskingMember, MaskingServer

@@ -23,6 +23,7 @@ class FastMember(_SharingMember):
 
     It must ``hold`` its update before it shares, and is in the sum from then on, even if it drops out.
 
+    Known as: FastSecAgg (defense). Needs other clients, of whom enough stay to the end.
     Source: Kadhe et al. (2020) for the idea. Ours is packed Shamir sharing at roots of unity and recovers from any set
     of enough clients; theirs promises to do so from random sets. Taught in: defenses/secure_aggregation.
     """
@@ -50,6 +51,7 @@ class LightMember(_SharingMember):
 
     The masks are shared before there is an update, so that this can be done while the client trains.
 
+    Known as: LightSecAgg (defense). Needs other clients, of whom enough stay to the end.
     Source: So et al. (2021); ``needed`` is their U, ``private`` their T. Taught in: defenses/secure_aggregation.
     """
 
