@@ -207,8 +207,8 @@ def deep_image_prior(
 ) -> IterationAttack:
     """Search the weights of an untrained ``network`` that draws the images from a fixed random code.
 
-    Needs no data: that a convolutional network draws natural images more easily than noise is the whole prior. Needs
-    the labels (``known()`` unless given otherwise).
+    That a convolutional network draws natural images more easily than noise is the whole prior: no data is needed.
+    Needs the labels (``known()`` unless given otherwise).
 
     Known as: CI-Net, deep image prior (attack).
     Source: CI-Net, Zhang et al. (2023), after Ulyanov et al. (2018). Taught in: iteration/generative.

@@ -110,7 +110,7 @@ def secret_branch(pixels: int, *, hidden: int = 32, strength: float = 4.0, seed:
     Raises ValueError for sizes that are not positive; when the client trains, for a model whose logits come from no
     fully connected layer, or with another client's branch.
 
-    Known as: secret polarization network, SPN, Fan (defense). Needs layers that the server never sees.
+    Known as: secret polarization network, SPN (defense). Needs layers that the server never sees.
     Source: our reading of the secret polarization network of Fan et al. (2020), of which only the idea is kept: a
     private part beside the public network that polarizes its outputs. Taught in: defenses/model.
     """

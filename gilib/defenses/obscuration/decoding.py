@@ -39,7 +39,7 @@ def decode(
     likely under a normal distribution fitted to those, and no negative is left open; without, those that make
     neighbours alike. Raises ValueError for shapes that do not fit.
 
-    Known as: InstaHide decoding, Carlini (attack). Needs many encodings of the same images, and who is in them with
+    Known as: InstaHide decoding (attack). Needs many encodings of the same images, and who is in them with
     which weight.
     Source: after Carlini et al. (2021), who do not know the weights. Taught in: defenses/obscuration.
     """

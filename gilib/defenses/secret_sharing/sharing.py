@@ -29,7 +29,7 @@ class Sharing:
     is Shamir's scheme with threshold ``private + 1``. Raises ValueError unless all three are at least 1 and ``needed``
     is at most ``clients``.
 
-    Known as: secret sharing, Shamir (defense). Needs other clients, of whom few enough collude.
+    Known as: secret sharing (defense). Needs other clients, of whom few enough collude.
     Source: Shamir (1979); Franklin and Yung (1992) for packing; with the pads on top it is the code of So et al.
     (2021). Taught in: defenses/secure_aggregation.
     """

@@ -19,7 +19,7 @@ class MaskingMember(Member):
     The seed of the one and the secret key of the others are shared. Of a client that stayed the seed is revealed, of
     one that dropped out the key, and never both: together they would open its update.
 
-    Known as: SecAgg, Bonawitz (defense). Needs other clients, of whom enough stay to the end.
+    Known as: SecAgg (defense). Needs other clients, of whom enough stay to the end.
     Source: Bonawitz et al. (2017), the version for an honest server, without signatures. Taught in:
     defenses/secure_aggregation.
     """
