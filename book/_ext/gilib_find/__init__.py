@@ -59,5 +59,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", searching.use_scorer)
     app.connect("env-updated", searching.enter_names, priority=600)  # after Sphinx has numbered the chapters
     app.connect("env-updated", links.numbers_changed, priority=600)
+    app.connect("doctree-resolved", searching.name_page)
     app.connect("html-page-context", add_own_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

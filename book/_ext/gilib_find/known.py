@@ -20,7 +20,7 @@ from gilib_catalogue.works import ROOT
 LIBRARY = ROOT / "gilib"
 KINDS = ("attack", "label attack", "ingredient", "defense", "analysis", "tool")
 KNOWN = re.compile(r"Known as: (?P<names>[^.()]+) \((?P<kind>[^)]+)\)\.")
-NEEDS = re.compile(r"(?:^|[.:] )Needs ((?:[^.]|\.(?! |$))+)\.(?: |$)")
+NEEDS = re.compile(r"(?:^|(?<=[.:]) )Needs ((?:[^.]|\.(?! |$))+)\.(?= |$)")
 CODE_ASIDE = re.compile(r" \((?:[^()]|\(\))*`(?:[^()]|\(\))*\)|`")  # code in brackets, and the marks of code
 
 

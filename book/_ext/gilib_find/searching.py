@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -18,6 +21,7 @@ def use_scorer(app: Sphinx, config: Config) -> None:
     config.html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 
 
+@cache
 def names() -> dict[str, set[str]]:
     """By document of a chapter: the names of the methods that it teaches, and of their first authors."""
     found: dict[str, set[str]] = {}
@@ -26,15 +30,25 @@ def names() -> dict[str, set[str]]:
     return found
 
 
+def entries_of(document: str) -> list[Entry]:
+    """What the index has of a document because of the methods it teaches. They lead to no anchor, but to its top."""
+    return [("single", name, "", "main", None) for name in sorted(names().get(document, set()))]
+
+
 def enter_names(app: Sphinx, environment: BuildEnvironment) -> list[str]:
-    """Enter the names into the index; return the pages whose names are not those of the build before."""
+    """Enter the names into the general index; return the pages whose names are not those of the build before."""
     entries: dict[str, list[Entry]] = environment.get_domain("index").entries  # type: ignore[attr-defined]
-    ours = {document: sorted(found) for document, found in names().items() if document in environment.found_docs}
     changed = []
     for document in environment.found_docs:
-        others = [entry for entry in entries.get(document, []) if entry[2]]  # ours lead to no anchor
-        new = [("single", name, "", "main", None) for name in ours.get(document, [])]
-        if [*others, *new] != entries.get(document, []):
+        others = [entry for entry in entries.get(document, []) if entry[2]]
+        new = [*others, *entries_of(document)]
+        if new != entries.get(document, []):
             changed.append(document)
-            entries[document] = [*others, *new]
+            entries[document] = new
     return changed
+
+
+def name_page(app: Sphinx, doctree: nodes.document, document: str) -> None:
+    """Put the names into a page as well, for the search: they are not shown."""
+    if entries_of(document):
+        doctree.insert(0, addnodes.index(entries=entries_of(document)))

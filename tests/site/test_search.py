@@ -1,0 +1,122 @@
+"""The search knows the names of the field: the chapter that teaches a method comes first."""
+
+from __future__ import annotations
+
+from urllib.parse import quote_plus
+
+import pytest
+from built_site import PAGES, PHONE
+from gilib_find import contents, known
+
+EXPECTED = {
+    "DLG": "foundations/first_leak",
+    "iDLG": "foundations/first_leak",
+    "deep leakage": "foundations/first_leak",
+    "Inverting Gradients": "iteration/matching",
+    "gradient matching": "iteration/matching",
+    "R-GAP": "recursion/rgap",
+    "rgap": "recursion/rgap",
+    "GradInversion": "iteration/priors",
+    "total variation": "iteration/priors",
+    "GIAS": "iteration/generative",
+    "GGL": "iteration/generative",
+    "SPEAR": "recursion/exact_batches",
+    "LLG": "iteration/labels",
+    "label restoration": "iteration/labels",
+    "differential privacy": "defenses/privacy",
+    "DP-SGD": "defenses/privacy",
+    "secure aggregation": "defenses/secure_aggregation",
+    "Soteria": "defenses/gradient",
+    "the soteria defense": "defenses/gradient",
+    "gradient pruning": "defenses/gradient",
+    "PRECODE": "defenses/model",
+    "Fan": "defenses/model",
+    "InstaHide": "defenses/obscuration",
+    "MixUp": "defenses/obscuration",
+    "homomorphic encryption": "defenses/encryption",
+    "Paillier": "defenses/encryption",
+    "CKKS": "defenses/encryption",
+    "Flower": "practice/flower",
+    "audit": "practice/audit",
+    "rank analysis": "recursion/rank",
+    "Phong": "recursion/dense",
+}
+TAUGHT = {name: one.chapter for one in known.everything() for name in one.names}
+HITS = "#search-results li a"
+
+
+@pytest.fixture(scope="module")
+def results(browser, base):
+    """Return a function that searches and gives the addresses found, best first, and the page."""
+    context = browser.new_context(viewport=PHONE)
+    page = context.new_page()
+
+    def search(words):
+        page.goto(f"{base}search.html?q={quote_plus(words)}")
+        page.wait_for_function("document.querySelector('#search-results .search-summary')?.textContent")
+        found = page.eval_on_selector_all(HITS, "links => links.map(link => link.getAttribute('href').split('#')[0])")
+        return found, page
+
+    yield search
+    context.close()
+
+
+@pytest.mark.parametrize("words", sorted(EXPECTED | TAUGHT))
+def test_the_chapter_that_teaches_it_comes_first(results, words):
+    found, _ = results(words)
+    assert found[0] == f"chapters/{(EXPECTED | TAUGHT)[words]}.html", found[:5]
+
+
+def test_pages_come_before_functions(results):
+    found, _ = results("soteria")
+    functions = [place for place, page in enumerate(found) if page.startswith("book/api")]
+    assert functions
+    assert min(functions) > 0
+    found, _ = results("noise")
+    assert found[0].startswith("chapters/")
+
+
+@pytest.mark.parametrize("words", ["gradient", "epsilon", "rank analysis"])
+def test_excerpts_show_no_source_of_formulas(results, words):
+    _, page = results(words)
+    page.wait_for_function("document.querySelectorAll('#search-results p.context').length > 5")
+    page.wait_for_load_state("networkidle")
+    text = page.locator("#search-results").inner_text()
+    assert "\\(" not in text
+    assert "\\[" not in text
+    assert "\\partial" not in text
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_results_fit_a_phone(browser, base, width):
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.goto(f"{base}search.html?q=secure+aggregation")
+    page.wait_for_function("document.querySelectorAll('#search-results p.context').length > 3")
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+def test_the_page_of_names_is_filtered_and_has_a_row_for_each_method(open_page):
+    page = open_page("book/find.html")
+    rows = page.locator("table.gilib-find tbody tr")
+    assert rows.count() == len(known.everything())
+    page.get_by_label("Filter").fill("dlg")
+    shown = page.locator("table.gilib-find tbody tr:visible")
+    assert 1 <= shown.count() <= 3
+    assert "DLG" in shown.first.inner_text()
+    assert shown.first.locator("a").count() >= 2
+    assert not page.problems
+
+
+def test_the_picture_of_the_parts_leads_to_every_chapter(open_page):
+    page = open_page("book/index.html", viewport=PHONE)
+    links = page.locator(".gilib-parts a")
+    assert links.count() == len(contents.chapters())
+    for one in contents.chapters().values():
+        link = page.locator(f'.gilib-parts a[href$="{one.document}.html"]')
+        assert link.inner_text().split()[0] == str(one.number)
+        heading = f"{one.number}. "  # as the theme numbers the page
+        assert f"{one.document}.html" in PAGES
+        assert page.locator(f'.bd-sidebar-primary a[href$="{one.document}.html"]').inner_text().startswith(heading)
