@@ -32,7 +32,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 SOURCES := $(shell find book chapters gilib -type f -not -path '*/vendor/*' -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book test lint unit interop-tests notebooks site-tests execute lab serve lock matrix studies catalogue bench bench-networks bench-tests clean
+.PHONY: help setup book test lint unit interop-tests notebooks site-tests execute lab serve notebooks-branch lock matrix studies catalogue bench bench-networks bench-tests clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ lab: $(DONE)/install ## Open the chapters in JupyterLab
 
 serve: book ## Build, then serve the site on this machine only: make serve PORT=8000
 	$(BIN)/python tools/serve.py $(SITE) $(PORT)
+
+notebooks-branch: book ## Push the site's notebooks, which run alone, to the branch that Colab opens: REMOTE=https://...
+	@$(BIN)/python tools/notebooks_branch.py "$(REMOTE)"
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 lock: $(DONE)/tools ## Pin again: the files *.lock and package-lock.json (add UPGRADE=--upgrade to move to newer releases)
@@ -158,7 +161,7 @@ $(DONE)/vendor: tools/vendor.py $(DONE)/npm
 # --- the site --------------------------------------------------------------------------------------------------------
 
 # After a failure the cached pages go: a second build would otherwise skip them, and their warnings with them.
-_build/.book: _config.yml _toc.yml $(SOURCES) $(DONE)/install $(DONE)/vendor
+_build/.book: _config.yml _toc.yml site.toml CITATION.cff $(SOURCES) $(DONE)/install $(DONE)/vendor
 	@mkdir -p _build
 	$(BIN)/jupyter-book build . -W -n --keep-going || { rm -rf _build/.doctrees; exit 1; }
 	@touch $@
