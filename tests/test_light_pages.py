@@ -9,6 +9,8 @@ from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from PIL import Image
 
+from gilib import plots
+
 SCRIPTS = """<head><script src="_static/documentation_options.js"></script>
 <script src="_static/copybutton.js?v=1"></script>
 <script defer src="_static/scripts/fontawesome.js?digest=55"></script>
@@ -49,6 +51,18 @@ def test_a_picture_keeps_every_pixel_and_says_its_size(tmp_path):
     assert not (tmp_path / "_images" / "a.png").exists()
     with Image.open(tmp_path / "_images" / "a.webp") as light:
         assert light.convert("RGB").tobytes() == picture.tobytes()
+
+
+def test_a_figure_of_the_library_keeps_twice_its_size_and_every_build_says_the_same(tmp_path):
+    figure = plots.loss_curves({"a": [3.0, 2.0, 1.0]})
+    (tmp_path / "_images").mkdir()
+    (tmp_path / "_images" / "a.png").write_bytes(figure._repr_png_()[0])
+    width, height = (round(size * plots.STYLE["figure.dpi"]) for size in figure.get_size_inches())
+    for _ in range(2):  # the second time the PNG is gone
+        said = gilib_light.with_light_pictures('<img src="_images/a.png"/>', tmp_path / "page.html")
+        assert f'width="{width}" height="{height}"' in said
+    with Image.open(tmp_path / "_images" / "a.webp") as light:
+        assert light.size == (plots.SHARP * width, plots.SHARP * height)
 
 
 def test_small_style_sheets_become_one_in_their_order_and_first_scripts_are_written_out(tmp_path):

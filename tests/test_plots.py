@@ -25,7 +25,8 @@ def images(count: int, *, channels: int = 3, height: int = 8, width: int = 8) ->
 
 
 def pixels(figure: plots.Figure) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(figure._repr_png_())))
+    """What is seen, a pixel of the page each."""
+    return np.asarray(Image.open(io.BytesIO(figure._repr_png_()[0])))[:: plots.SHARP, :: plots.SHARP]
 
 
 def visible_texts(figure: plots.Figure) -> list[str]:
@@ -50,13 +51,14 @@ def build(request):
 
 def test_every_figure_is_opaque_white_small_and_fits_the_column(build):
     figure = build()
-    png = figure._repr_png_()
+    png, size = figure._repr_png_()
     shown = Image.open(io.BytesIO(png))
     assert png.startswith(b"\x89PNG")
     assert shown.mode == "RGB"
     assert [shown.getpixel(corner) for corner in ((0, 0), (shown.width - 1, shown.height - 1))] == [(255, 255, 255)] * 2
-    assert shown.width <= 8 * 110 + 1
-    assert len(png) < 120_000
+    assert size["width"] <= 8 * 110 + 1
+    assert (shown.width // plots.SHARP, shown.height // plots.SHARP) == (size["width"], size["height"])
+    assert len(png) < 200_000
     assert len(np.unique(pixels(figure).reshape(-1, 3), axis=0)) > 5
 
 
@@ -69,7 +71,7 @@ def test_every_figure_is_the_same_each_time_and_says_so_in_one_line(build):
 
 def test_no_text_leaves_the_figure_or_covers_another(build):
     figure = build()
-    figure._repr_png_()
+    figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text() and text.get_visible()]
     boxes = [text.get_window_extent(renderer) for text in texts if text.get_window_extent(renderer).width > 0]

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from gilib.plots import SHARP
 from gilib.schematic import WIDTH, Arrow, Box, schematic
 
 CLIENT = Box("client: image $x$", (1.2, 2.5), (2.0, 0.5), "private")
@@ -36,7 +37,7 @@ def test_a_phone_shows_letters_of_ten_pixels():
     [text] = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
     inches = text.get_fontsize() / 72
     assert inches * 350 / WIDTH >= 10  # a page of 390 pixels has about 350 for a figure
-    picture = Image.open(io.BytesIO(figure._repr_png_()))
+    picture = Image.open(io.BytesIO(figure._repr_png_()[0]))
     assert picture.mode == "RGB"  # opaque: legible on a dark page
     assert picture.getpixel((0, 0)) == (255, 255, 255)
 
@@ -44,7 +45,8 @@ def test_a_phone_shows_letters_of_ten_pixels():
 def test_edges_stand_out_on_white():
     for look in ("private", "public", "attacker", "plain"):
         box = Box("a", (2.0, 1.0), (1.0, 1.0), look)
-        edge = Image.open(io.BytesIO(schematic([box], height=2.0)._repr_png_())).getpixel((int(1.5 * 110), 110))
+        picture = Image.open(io.BytesIO(schematic([box], height=2.0)._repr_png_()[0]))
+        edge = picture.getpixel((int(1.5 * 110 * SHARP), 110 * SHARP))
         linear = [(c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in edge]
         luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
         assert 1.05 / (luminance + 0.05) > 3  # contrast on white, WCAG 2 for graphics

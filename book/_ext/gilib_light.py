@@ -1,7 +1,7 @@
 """Sphinx extension: after the build, pages lose what they carry and do not use.
 
 - The theme draws a dozen icons by a script of two megabytes and by a font. The font stays, cut down to these icons.
-- Pictures become lossless WebP, with their sizes, and load when they come near the screen.
+- Pictures become lossless WebP, with their sizes on the page, and load when they come near the screen.
 - The index of the search is for the page of the search, MathJax for pages with a formula, and what a notebook stored of
   its widgets is shown by plain figures already. Scripts that only make buttons wait until the page is read, and small
   style sheets come as one file: on a slow line each request costs half a second.
@@ -38,6 +38,8 @@ PICTURE = re.compile(r'<img\b[^>]*?\bsrc="(?P<source>[^":]*_images/[^"]+\.png)"[
 ICON_CLASS = re.compile(r"\bfa-[a-z0-9-]+")
 ICON_RULE = re.compile(r"((?:\.fa-[a-z0-9-]+(?::before)?,?)+)\{(?:--fa|content):\s*\"\\([0-9a-f]{2,5})\"")
 OTHER_ICON = re.compile(r"content:\s*\"\\([ef][0-9a-f]{3})\"")
+SCREEN = 110  # dots an inch of a figure that has one for each pixel of the page, as gilib.plots draws it
+RESOLUTION = 0x011A  # where a picture notes its dots an inch
 COMPRESSED_FONT = re.compile(r'url\([^)]*webfonts/[^)]*\.woff2\) format\("woff2"\),')
 
 
@@ -99,14 +101,20 @@ def with_light_pictures(text: str, page: Path) -> str:
 
 
 def converted(picture: Path) -> tuple[int, int]:
-    """Write a picture as lossless WebP, where it is there anew, and return its width and height in pixels."""
+    """Write a picture as lossless WebP, where it is there anew, and return its width and height on the page.
+
+    A figure of more dots an inch than the page has is drawn that much smaller: it is sharp where screens are finer.
+    """
     light = picture.with_suffix(".webp")
     if picture.exists():
         with Image.open(picture) as image:
-            image.save(light, lossless=True, method=4)
+            note = Image.Exif()
+            note[RESOLUTION] = round(image.info.get("dpi", (SCREEN,))[0])
+            image.save(light, lossless=True, method=4, exif=note)
         picture.unlink()
     with Image.open(light) as image:
-        return image.size
+        dots = max(SCREEN, image.getexif().get(RESOLUTION, SCREEN))
+        return round(image.width * SCREEN / dots), round(image.height * SCREEN / dots)
 
 
 def cut_icons(site: Path, pages: Iterable[Path]) -> None:
