@@ -166,6 +166,8 @@ def test_a_link_knows_whether_it_begins_a_sentence(before, expected):
 
 def test_a_page_is_called_by_its_number_or_by_its_title_up_to_a_colon():
     titles = {"a": nodes.title("", "Priors: what for?"), "b": nodes.title("", "Notation: symbols")}
+    titles["c"] = nodes.title("", "R-GAP")
     environment = SimpleNamespace(toc_secnumbers={"a": {"": (7,)}}, titles=titles)
     assert links.short(environment, "a") == "chapter 7"
-    assert links.short(environment, "b") == "Notation"
+    assert links.short(environment, "b") == "notation"
+    assert links.short(environment, "c") == "R-GAP"

@@ -17,9 +17,12 @@ BLOCKS = (nodes.paragraph, nodes.title, nodes.caption, nodes.term, nodes.entry, 
 
 
 def short(environment: BuildEnvironment, document: str) -> str:
-    """What a sentence calls a page."""
+    """What a sentence calls a page. A name in capitals keeps them."""
     number = environment.toc_secnumbers.get(document, {}).get("")
-    return f"chapter {number[0]}" if number else environment.titles[document].astext().split(":")[0]
+    if number:
+        return f"chapter {number[0]}"
+    title = environment.titles[document].astext().split(":")[0]
+    return title[0].lower() + title[1:] if title[1:2].islower() else title
 
 
 def begins_a_sentence(link: nodes.Node) -> bool:
