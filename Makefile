@@ -32,7 +32,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 SOURCES := $(shell find book chapters gilib -type f -not -path '*/vendor/*' -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
 
-.PHONY: help setup book test lint unit interop-tests notebooks site-tests execute lab serve notebooks-branch lock matrix studies catalogue bench bench-networks bench-tests clean
+.PHONY: help setup book test lint unit interop-tests notebooks site-tests execute lab serve notebooks-branch pdf epub offline lock matrix studies catalogue bench bench-networks bench-tests clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,15 @@ serve: book ## Build, then serve the site on this machine only: make serve PORT=
 
 notebooks-branch: book ## Push the site's notebooks, which run alone, to the branch that Colab opens: REMOTE=https://...
 	@$(BIN)/python tools/notebooks_branch.py "$(REMOTE)"
+
+pdf: _build/.book ## Print the whole book, with links and bookmarks, into dist/ (some minutes; needs Chromium or Chrome)
+	$(BIN)/python -m tools.prints.pdf dist/gradient-inversion.pdf
+
+epub: _build/.book ## Make an EPUB of the whole book in dist/
+	$(BIN)/python -m tools.prints.epub dist/gradient-inversion.epub
+
+offline: _build/.book ## Pack the site into a zip in dist/ that works from a folder
+	$(BIN)/python -m tools.prints.offline dist/gradient-inversion-offline.zip
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 lock: $(DONE)/tools ## Pin again: the files *.lock and package-lock.json (add UPGRADE=--upgrade to move to newer releases)

@@ -2,15 +2,21 @@
 (function () {
   "use strict";
 
-  // A box that scrolls must be reachable by keyboard, and fades where it goes on.
-  function focusableBoxes() {
-    document.querySelectorAll(".bd-content pre, .bd-content .table-box, .bd-content mjx-container, .bd-content .output").forEach((box) => {
-      const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
-      if (scrolls && !box.hasAttribute("tabindex")) box.tabIndex = 0;
-      const fade = () => box.classList.toggle("gilib-goes-on", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
-      if (!box.dataset.watched) box.addEventListener("scroll", fade, { passive: true });
+  // A box that scrolls must be reachable by keyboard, and fades where it goes on. One that was closed has no size until it opens.
+  const BOXES = ".bd-content :is(pre, .table-box, .pst-scrollable-table-container, mjx-container[display], .output)";
+  function look(box) {
+    const right = box.scrollWidth - box.clientWidth;
+    const down = box.matches(".table-box") ? box.scrollHeight - box.clientHeight : 0;
+    if ((right > 1 || down > 1) && !box.hasAttribute("tabindex")) box.tabIndex = 0;
+    box.classList.toggle("gilib-goes-on", box.scrollLeft < right - 1);
+    box.classList.toggle("gilib-goes-down", box.scrollTop < down - 1);
+  }
+  const sizes = new ResizeObserver((changes) => changes.forEach((change) => look(change.target)));
+  function watchBoxes() {
+    document.querySelectorAll(BOXES).forEach((box) => {
+      if (!box.dataset.watched) box.addEventListener("scroll", () => look(box), { passive: true });
       box.dataset.watched = "yes";
-      fade();
+      sizes.observe(box);
     });
   }
 
@@ -63,13 +69,27 @@
     document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
   }
 
+  // Paper is white, whatever the screen was.
+  function printLight() {
+    const root = document.documentElement;
+    let before = null;
+    window.addEventListener("beforeprint", () => {
+      before = before || root.dataset.theme;
+      root.dataset.theme = "light";
+    });
+    window.addEventListener("afterprint", () => {
+      if (before) root.dataset.theme = before;
+      before = null;
+    });
+  }
+
   function start() {
     repairTheme();
+    printLight();
     boxTables();
     filterTables();
-    focusableBoxes();
-    window.addEventListener("resize", focusableBoxes);
-    window.MathJax?.startup?.promise?.then(focusableBoxes);
+    watchBoxes();
+    window.MathJax?.startup?.promise?.then(watchBoxes);
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import os
-import shutil
-import threading
 
 import pytest
-from built_site import BROWSERS, DESKTOP, FLAGS, PAGES, SITE
+from built_site import DESKTOP, PAGES, SITE
 
-
-def find_browser() -> str | None:
-    """Return the browser named by CHROMIUM, or the first one installed."""
-    named = os.environ.get("CHROMIUM")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serve files and say nothing."""
-
-    def log_message(self, *args):
-        pass
+from tools.prints.browser import FLAGS, MISSING, find_browser, served
 
 
 @pytest.fixture(scope="session")
 def base():
     """Serve the site; return its address."""
     assert PAGES, f"no page in {SITE}: run make book first"
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    with served(SITE) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +23,9 @@ def browser():
     """Start the browser once; without one, skip, or fail where GILIB_REQUIRE_BROWSER is 1."""
     executable = find_browser()
     if executable is None:
-        message = "no Chromium or Chrome found: install one, or name it in the variable CHROMIUM"
         if os.environ.get("GILIB_REQUIRE_BROWSER") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
