@@ -1,7 +1,10 @@
-"""Small books, built once for all tests of a worker: with everything in site.toml, with nothing, and two refused."""
+"""Small books, built once for all tests: with everything in site.toml, with nothing, and two refused."""
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,25 +39,34 @@ class Built(NamedTuple):
         return (self.site / f"{name}.html").read_text(encoding="utf-8")
 
 
+KINDS: dict[str, tuple[str, dict[str, object]]] = {
+    "everything": (EVERYTHING, {"html.announcement": "A draft"}),
+    "nothing": ("", {}),
+    "documented key": ("", {"repository.url": "https://github.com/owner/name"}),
+    "dead redirect": ('[redirects]\nold = "book/nowhere"', {}),
+}
+
+
 @pytest.fixture(scope="session")
 def books(tmp_path_factory) -> dict[str, Built]:
-    """Build the books in one process; the first is a repository, the others lie in no repository."""
-    kinds: dict[str, tuple[str, dict[str, object]]] = {
-        "everything": (EVERYTHING, {"html.announcement": "A draft"}),
-        "nothing": ("", {}),
-        "documented key": ("", {"repository.url": "https://github.com/owner/name"}),
-        "dead redirect": ('[redirects]\nold = "book/nowhere"', {}),
-    }
-    folders = {}
-    for name, (site, changes) in kinds.items():
-        folders[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
-        small_book.write(folders[name], site, changes)
-    commit = small_book.committed(folders["everything"])
-    said = small_book.build(list(folders.values()))
-    return {
-        name: Built(folder, folder / "_build" / "html", said[folder], commit if name == "everything" else "")
-        for name, folder in folders.items()
-    }
+    """Build the books in one process, once for all workers."""
+    top = tmp_path_factory.getbasetemp()
+    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+    with (top / "books.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be building them
+        if not (top / "books.json").exists():
+            (top / "books.json").write_text(json.dumps(built(top)), encoding="utf-8")
+    found = json.loads((top / "books.json").read_text(encoding="utf-8"))
+    return {name: Built(top / name, top / name / "_build" / "html", *found[name]) for name in KINDS}
+
+
+def built(top: Path) -> dict[str, tuple[str, str]]:
+    """Build them; what each build said, and the commit of the first. The others lie in no repository."""
+    for name, (site, changes) in KINDS.items():
+        small_book.write(top / name, site, changes)
+    commit = small_book.committed(top / "everything")
+    said = small_book.build([top / name for name in KINDS])
+    return {name: (said[top / name], commit if name == "everything" else "") for name in KINDS}
 
 
 @pytest.fixture(scope="session")
