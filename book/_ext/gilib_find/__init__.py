@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from sphinx.application import Sphinx
 from gilib_find import colophon, contents, known, links, parts, searching, table
 
 RAW: dict[str, Callable[[], str]] = {"parts": parts.markup, "colophon": colophon.markup}
+CHAPTER_CELL = re.compile(r'<td>(?=<p><a class="reference internal" href="[^"]*"><span class="doc">(\d+) )')
 MADE_FROM = {"parts": list, "colophon": lambda: [colophon.CITATION, colophon.LIBRARY]}
 
 
@@ -45,9 +47,12 @@ class Find(Directive):
 
 
 def add_own_files(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
-    """Give the page of the search its script, and the page with the picture its style."""
-    if "parts" in app.env.metadata.get(pagename, {}).get("gilib_find", []):
-        app.add_css_file("gilib-parts.css", priority=900)
+    """Give the page of the search its script, pages of ours their style; chapters sort by number, not by letter."""
+    here = app.env.metadata.get(pagename, {}).get("gilib_find", [])
+    if here or pagename == "search":
+        app.add_css_file("gilib-find.css", priority=900)
+    if "table" in here:
+        context["body"] = CHAPTER_CELL.sub(r'<td data-sort="\1">', context["body"])
     if pagename == "search":
         app.add_js_file("gilib-search.js", priority=910, defer="defer")
 
