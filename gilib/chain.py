@@ -18,7 +18,7 @@ from gilib.federated.functional import checked_logits, reference, working_copy
 from gilib.federated.noticed import preserved_randomness
 from gilib.traced import NoChainError, as_layers, function_name, graph_of, input_of, is_count, returned, writes
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 Links = list[tuple[str, nn.Module]]
 
 

@@ -10,11 +10,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 __all__ = ["ACTIVATIONS", "cnn6", "convnet", "lenet", "mlp", "resnet"]
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -243,7 +246,7 @@ def blank_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
     return nn.Linear(inputs, outputs, bias=bias, device="meta", dtype=torch.float32).to_empty(device="cpu")
 
 
-def draw_weights(model: nn.Sequential, *, seed: int, bound: float | None = None) -> nn.Sequential:
+def draw_weights(model: _Network, *, seed: int, bound: float | None = None) -> _Network:
     """Fill every convolution and linear layer from ``U(-bound, bound)``; the default bound is 1/sqrt(fan_in)."""
     generator = torch.Generator().manual_seed(seed)
     for layer in model.modules():

@@ -25,11 +25,19 @@ class Batch:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        _check_images(self.images)
+        self._check_inputs()
         if isinstance(self.labels, Tensor) and self.labels.ndim == 2 and self.labels.is_floating_point():
             _check_targets(self.labels, len(self.images))
         else:
             _check_labels(self.labels, len(self.images))
+
+    def _check_inputs(self) -> None:
+        _check_images(self.images)
+
+    @property
+    def inputs(self) -> Tensor:
+        """What the model is given: the images, and in a `TableBatch` the rows, in a `GraphBatch` the graphs."""
+        return self.images
 
     def __len__(self) -> int:
         return len(self.images)

@@ -73,7 +73,7 @@ class Client:
         update = Update(
             gradients=gradients,
             batch_size=len(batch),
-            image_shape=(batch.images.shape[1], batch.images.shape[2], batch.images.shape[3]),
+            image_shape=tuple(batch.inputs.shape[1:]),
             local=local,
             loss=self.loss,
             mode=self.mode,
@@ -90,7 +90,7 @@ class Client:
         self, model: nn.Module, batch: Batch, local: LocalTraining, generator: torch.Generator
     ) -> tuple[Gradients, dict[str, Tensor]]:
         """The gradients of local training on the batch, and the buffers of the model after it."""
-        images = batch.images.to(reference(model))
+        images = batch.inputs.to(reference(model))
         if len(batch) == 0:
             return _nothing(model, local)
         draws = sample_draws(model, images, generator)

@@ -70,7 +70,7 @@ class Head:
         return torch.cat([-value, value]) if self.logits == 1 else value
 
 
-def find_head(model: nn.Module, image_shape: tuple[int, int, int]) -> Head:
+def find_head(model: nn.Module, image_shape: tuple[int, ...]) -> Head:
     """The last layer of a model for images of ``image_shape`` (C, H, W), in eval mode.
 
     Takes any layer whose weight and bias enter the logits linearly and nowhere else: fully connected, or a convolution
@@ -93,7 +93,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
-def _find(searched: nn.Module, image_shape: tuple[int, int, int]) -> Head:
+def _find(searched: nn.Module, image_shape: tuple[int, ...]) -> Head:
     forward, parameters = as_function(searched)
     like = reference(searched)
     image = _random_images(image_shape, 1, like)
@@ -133,7 +133,7 @@ def in_single(model: nn.Module) -> nn.Module:
     return copy
 
 
-def _random_images(shape: tuple[int, int, int], count: int, like: Tensor) -> Tensor:
+def _random_images(shape: tuple[int, ...], count: int, like: Tensor) -> Tensor:
     """Noise of different brightness and contrast."""
     drawn = torch.rand(count, *shape, generator=seeded_generator(0), dtype=torch.float64, device="cpu")
     spread = torch.linspace(1.0, 0.1, count, dtype=torch.float64, device="cpu").reshape(-1, 1, 1, 1)

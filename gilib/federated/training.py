@@ -37,7 +37,7 @@ def train(
     trained, taken = copied(model).train(), {}
     optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
     generator = seeded_generator(seed)
-    images = batch.images.to(next(trained.parameters()))
+    images = batch.inputs.to(next(trained.parameters()))
     labels = batch.labels.to(images.device)
     for step in range(stages[-1]):
         if step in stages:
@@ -77,8 +77,8 @@ def fit(
     velocity = {name: torch.zeros_like(value) for name, value in parameters.items()}
     generator = seeded_generator(seed)
     for number in range(rounds):
-        chosen = torch.randperm(len(batch), generator=generator, device="cpu")[:batch_size].to(batch.images.device)
-        sample = Batch(batch.images[chosen], batch.labels[chosen])
+        chosen = torch.randperm(len(batch), generator=generator, device="cpu")[:batch_size].to(batch.inputs.device)
+        sample = replace(batch, images=batch.inputs[chosen], labels=batch.labels[chosen])
         update = replace(client, model=trained).update(sample, round=number)
         for name, value in update.gradients.items():
             if not value.isfinite().all():

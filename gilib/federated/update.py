@@ -22,7 +22,8 @@ class Update:
 
     ``gradients``: parameter name to tensor of the parameter's shape. After several local steps it is the parameter
     change divided by minus the learning rate, so that one step gives the plain gradient. ``image_shape`` is (C, H,
-    W). ``local``, ``loss`` and ``mode`` are the agreed training. ``labels`` (B,) and ``buffers`` (batch-norm
+    W); for rows of a table it is (D,), for graphs (n, f + n). ``local``, ``loss`` and ``mode`` are the agreed training.
+    ``labels`` (B,) and ``buffers`` (batch-norm
     statistics) are None unless the threat model shares them; labels that a defense mixed, or that are numbers, are (B,
     K). ``public`` is what the defenses make public, by defense name. ``weight`` is what the gradients were multiplied
     by before a sum, so that the plain mean over clients is the mean over samples.
@@ -33,7 +34,7 @@ class Update:
 
     gradients: Gradients
     batch_size: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     local: LocalTraining = PLAIN
     loss: Loss = cross_entropy
     mode: Mode = "eval"
@@ -42,6 +43,11 @@ class Update:
     public: Mapping[str, object] = field(default_factory=dict)
     weight: float = 1.0
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, whatever it is: another name of ``image_shape``."""
+        return self.image_shape
+
     @classmethod
     def from_gradients(
         cls,
@@ -49,7 +55,7 @@ class Update:
         gradients: Mapping[str, Tensor] | Sequence[Tensor] | str | PathLike[str],
         *,
         batch_size: int,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         **agreed: Any,
     ) -> "Update":
         """An update from the gradients that another program computed on ``model``, in one local step.
@@ -70,7 +76,7 @@ class Update:
         after: Mapping[str, Tensor],
         *,
         batch_size: int,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         local: LocalTraining,
         share_buffers: bool = False,
         **agreed: Any,
@@ -99,7 +105,7 @@ class Update:
         after: Sequence[NDArray[Any]],
         *,
         batch_size: int,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         local: LocalTraining,
         **agreed: Any,
     ) -> "Update":

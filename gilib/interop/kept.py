@@ -35,7 +35,7 @@ class Kept:
         self,
         model: nn.Module,
         *,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         local: LocalTraining,
         batch_size: int | None = None,
         **agreed: Any,

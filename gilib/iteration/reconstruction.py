@@ -17,8 +17,9 @@ class NoFiniteStartError(RuntimeError):
 class Reconstruction:
     """One victim's recovered batch.
 
-    ``images`` (B, C, H, W) is the candidate with the lowest objective, clamped to [0, 1] as every image is; ``labels``
-    (B,) int64, or the known targets (B, K) where these are no probabilities; ``losses`` (iterations,) is the objective
+    ``images`` (B, C, H, W) is the candidate with the lowest objective, clamped to [0, 1] as every image is (rows
+    of a table are not); ``labels`` (B,) int64, or the known targets (B, K) where these are no probabilities; ``losses``
+    (iterations,) is the objective
     of the restart that was chosen, at every evaluation, NaN or infinite where a start diverged.
     ``snapshots`` (S, B, C, H, W) are that restart's best images so far after ``snapshot_iterations`` (S,) evaluations.
     ``candidate`` (D,) is the vector that represents the images, from which another attack can go on. ``restart`` is
@@ -92,10 +93,10 @@ class Search:
         reached = self.snapshot_iterations <= self.done
         taken = [problem.images(vector) for vector in self.snapshots[reached, row]]
         return Reconstruction(
-            images=problem.images(self.best[row]).clamp(0, 1),
+            images=_shown(problem.images(self.best[row])),
             labels=problem.labels(self.best[row], targets),
             losses=self.losses[: self.done, row].clone(),
-            snapshots=torch.stack(taken).clamp(0, 1) if taken else self.best.new_zeros(0, *problem.image_shape),
+            snapshots=_shown(torch.stack(taken)) if taken else self.best.new_zeros(0, *problem.image_shape),
             snapshot_iterations=self.snapshot_iterations[reached],
             candidate=self.best[row, : problem.size].clone(),
             restart=restart,
@@ -104,6 +105,11 @@ class Search:
             attack=attack,
             seed=seed,
         )
+
+
+def _shown(images: Tensor) -> Tensor:
+    """Images (..., B, C, H, W) clamped to their range; rows of a table have none."""
+    return images.clamp(0, 1) if images.ndim > 3 else images
 
 
 def spaced(iterations: int, count: int) -> Tensor:

@@ -17,7 +17,7 @@ from gilib.jacobian import jacobian
 from gilib.recursion.door import double_model, is_plain, on_cpu
 from gilib.recursion.network import without_log_softmax
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 # What keeps all numbers: the input follows from the output, entry by entry.
 INVERTIBLE = (nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.Softplus, nn.ELU, nn.CELU, nn.SELU, nn.Softsign, nn.LogSigmoid)

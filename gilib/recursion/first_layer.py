@@ -50,7 +50,7 @@ class System:
         return max(self.rounding, 3 * self.noise)
 
 
-def first_to_run(working: nn.Module, image_shape: tuple[int, int, int]) -> tuple[str, nn.Module, Tensor, Tensor]:
+def first_to_run(working: nn.Module, image_shape: tuple[int, ...]) -> tuple[str, nn.Module, Tensor, Tensor]:
     """The first layer with parameters that runs: its name, the layer, what enters it, and the probe image."""
     probe = torch.rand(1, *image_shape, generator=seeded_generator(0), dtype=torch.float64, device="cpu")
     found: list[tuple[str, nn.Module, Tensor]] = []
@@ -108,7 +108,7 @@ def system_of(model: nn.Module, update: Update) -> System:
     return System(name, weight, bias, gradient, bias_gradient, gradient @ right.T, right, noise, min(exact, 1e-3))
 
 
-def _first_layer(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[str, nn.Linear]:
+def _first_layer(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[str, nn.Linear]:
     """The name of the first layer and the layer, or a ValueError that names what does not fit."""
     check_hooks(model, image_shape)
     parts: list[tuple[str, nn.Module]] = []
@@ -140,7 +140,7 @@ def _first_layer(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[s
     return name, first
 
 
-def _is_cut(model: nn.Module, layer: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+def _is_cut(model: nn.Module, layer: nn.Module, image_shape: tuple[int, ...]) -> bool:
     """Whether outputs of a layer below zero, and only those, have no influence on the logits: a ReLU follows it."""
     seen: list[Tensor] = []
     hook = layer.register_forward_hook(lambda _, inputs, output: seen.append(output))

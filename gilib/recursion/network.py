@@ -56,7 +56,7 @@ class LayerShape:
         return math.prod(self.inputs)
 
 
-def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[LayerShape]:
+def layers_of(model: nn.Module, image_shape: tuple[int, ...]) -> list[LayerShape]:
     """The linear maps of a network in the order of the forward pass, for images of (C, H, W).
 
     Takes any model that is a chain (see ``gilib.chain``) of convolutions, linear layers, changes of shape, and
