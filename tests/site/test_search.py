@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote_plus
 
 import pytest
-from built_site import PAGES, PHONE
+from built_site import PAGES, PHONE, SITE
 from gilib_find import contents, known
 
 EXPECTED = {
@@ -122,6 +123,13 @@ def test_the_page_of_names_is_filtered_and_has_a_row_for_each_method(open_page):
     assert numbers in (sorted(numbers), sorted(numbers, reverse=True))
     assert max(numbers) >= 10
     assert not page.problems
+
+
+def test_no_link_puts_a_whole_title_into_a_sentence():
+    named = re.compile(r'<span class="doc">(.*?)</span></a>', re.DOTALL)
+    for page in PAGES:
+        texts = named.findall((SITE / page).read_text(encoding="utf-8"))
+        assert not [text for text in texts if len(text) > 45 or "?" in text], page
 
 
 def test_the_picture_of_the_parts_leads_to_every_chapter(open_page):

@@ -28,4 +28,5 @@ def version() -> str:
 
 def markup() -> str:
     """Both as a line."""
-    return f'<p class="gilib-colophon">{escape(", ".join(authors()))} · version {escape(version())}</p>'
+    said = f"{escape(', '.join(authors()))} · version {escape(version())}"
+    return f'<p class="gilib-colophon">{said} · <a href="citing.html">how to cite</a></p>'
