@@ -62,6 +62,7 @@ def test_nothing_is_cut_and_boxes_that_scroll_say_so(open_page, path):
 def test_a_box_says_where_it_goes_on(open_page):
     page = open_page("chapters/defenses/matrix.html", viewport=PHONE)
     box = page.locator(".table-box:has(table.gilib-filter)").first
+    page.evaluate(OPEN)
     mask = "e => getComputedStyle(e).maskImage"
     assert box.evaluate(mask).count("rgba(0, 0, 0, 0.25)") == 2  # to the right, and down
     assert settled(page, UNSEEN) == []
