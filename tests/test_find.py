@@ -37,7 +37,8 @@ def found(where):
 @pytest.mark.parametrize("one", METHODS, ids=lambda one: one.where)
 def test_what_the_page_names_can_be_imported_and_says_so_itself(one):
     assert one.names[0] in " ".join(inspect.getdoc(found(one.where)).split())
-    assert f"chapters/{one.chapter}" in CHAPTERS
+    written = (known.ROOT / "chapters" / f"{one.chapter}.ipynb").exists()
+    assert f"chapters/{one.chapter}" in CHAPTERS or not written, "a chapter that is written belongs in _toc.yml"
 
 
 def public_functions(package):
@@ -96,6 +97,7 @@ def test_a_docstring_is_read_to_the_letter():
     assert one.source == "Zhu et al. (2019)"
     assert one.authors == ("Zhu",)
     assert known.read("Nothing of the kind.", "m.f") is None
+    assert known.read("Known as: B. Needs x. Taught in: a/b.", "m.f").kind == "attack"
 
 
 @pytest.mark.parametrize(
@@ -112,10 +114,10 @@ def test_a_docstring_that_says_too_little_is_refused(text):
         known.read(text, "m.f")
 
 
-def test_the_table_has_a_row_for_each_method_and_refuses_chapters_that_are_nowhere():
-    assert len(table.lines()) == len(METHODS) + 2
-    with pytest.raises(KeyError):
-        table.row(METHODS[0], {})
+def test_the_table_has_a_row_for_each_method_whose_chapter_is_there():
+    ready = [one for one in METHODS if f"chapters/{one.chapter}" in CHAPTERS]
+    assert len(ready) >= 62
+    assert len(table.lines()) == len(ready) + 2
 
 
 def test_names_and_first_authors_are_entered_for_the_search():

@@ -19,7 +19,7 @@ from gilib_catalogue.works import ROOT
 
 LIBRARY = ROOT / "gilib"
 KINDS = ("attack", "label attack", "ingredient", "defense", "analysis", "tool")
-KNOWN = re.compile(r"Known as: (?P<names>[^.()]+) \((?P<kind>[^)]+)\)\.")
+KNOWN = re.compile(r"Known as: (?P<names>[^.()]+?)(?: \((?P<kind>[^)]+)\))?\.")
 NEEDS = re.compile(r"(?:^|(?<=[.:]) )Needs ((?:[^.]|\.(?! |$))+)\.(?= |$)")
 CODE_ASIDE = re.compile(r" \((?:[^()]|\(\))*`(?:[^()]|\(\))*\)|`")  # code in brackets, and the marks of code
 
@@ -65,14 +65,15 @@ def read(docstring: str, where: str) -> Known | None:
         return None
     needs = [CODE_ASIDE.sub("", one) for one in NEEDS.findall(text)]
     taught = re.findall(r"Taught in: ([a-z_]+/[a-z_]+)", text)
-    if match["kind"] not in KINDS or len(needs) != 1 or not taught:
+    kind = match["kind"] or KINDS[0]
+    if kind not in KINDS or len(needs) != 1 or not taught:
         raise ValueError(
             f"{where}: beside 'Known as: ... (kind).' expected a kind out of {', '.join(KINDS)}, one sentence that "
-            f"begins with 'Needs', and 'Taught in: part/chapter'; got {match['kind']}, {needs} and {taught}"
+            f"begins with 'Needs', and 'Taught in: part/chapter'; got {kind}, {needs} and {taught}"
         )
     source, _, _ = text.partition("Source:")[2].partition("Taught in:")
     names = tuple(name.strip() for name in match["names"].split(","))
-    return Known(names, match["kind"], needs[0], taught[0], where, mentions_in(source))
+    return Known(names, kind, needs[0], taught[0], where, mentions_in(source))
 
 
 def files() -> list[Path]:
