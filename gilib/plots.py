@@ -26,9 +26,10 @@ __all__ = ["PALETTE", "Figure", "image_grid", "loss_curves", "psnr_spread", "sig
 # their dashes.
 PALETTE = ("#0072B2", "#D55E00", "#56B4E9", "#000000", "#E69F00", "#009E73", "#CC79A7")
 _DASHES = ("-", "--", "-.", ":")
+SCREEN = 110  # dots an inch of a page; book/_ext/gilib_light.py has the same number
 SHARP = 2  # pixels of a stored figure for each pixel of the page: screens have two and more
 STYLE = {
-    "figure.dpi": 110,  # SCREEN in book/_ext/gilib_light.py is the same number
+    "figure.dpi": SCREEN,
     "savefig.dpi": "figure",
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -56,13 +57,13 @@ class Figure(matplotlib.figure.Figure):
     """A matplotlib figure that any notebook shows as a PNG image, whichever backend is active."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        buffer, resolution = io.BytesIO(), SHARP * self.dpi
+        buffer = io.BytesIO()
         with matplotlib.style.context(["default", STYLE]):
-            self.savefig(buffer, format="png", dpi=resolution)
+            self.savefig(buffer, format="png", dpi=SHARP * self.dpi)
         # Without the alpha channel the file is a third smaller, and no page shows through. No date, no version.
         opaque, small = Image.open(buffer).convert("RGB"), io.BytesIO()
-        opaque.save(small, format="png", optimize=True, dpi=(resolution, resolution))
-        return small.getvalue(), {"width": opaque.width // SHARP, "height": opaque.height // SHARP}
+        opaque.save(small, format="png", optimize=True, dpi=(SHARP * SCREEN, SHARP * SCREEN))
+        return small.getvalue(), {"width": opaque.width // SHARP}  # no height: it would stay on a phone
 
 
 def _styled(function: Callable[_P, Figure]) -> Callable[_P, Figure]:
