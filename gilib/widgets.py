@@ -7,7 +7,7 @@ import html
 import inspect
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import IPython.display
 import ipywidgets
@@ -18,6 +18,12 @@ from PIL import Image
 MAX_FRAMES = 40
 MAX_BYTES = 1_500_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+SHADES = (
+    *("#00224e", "#083370", "#35456c", "#4f576c", "#666970", "#7d7c78"),
+    *("#948e77", "#aea371", "#c8b866", "#e5cf52", "#fee838"),
+)
+"""Colours for shares from none to all: from dark to bright, told apart by whoever does not see red or green."""
 
 Frame = bytes | np.ndarray | torch.Tensor
 
@@ -146,6 +152,48 @@ def sortable_table(
         f'<table class="dataframe sortable n-last asc gilib-filter"><caption>{html.escape(caption)}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
     )
+
+
+def heat_table(
+    columns: Sequence[str], rows: Mapping[str, Sequence[tuple[str, float]]], *, caption: str
+) -> IPython.display.HTML:
+    """A table as a heat map: each cell a text on a colour, so that it is read by eye, by a screen reader and on paper.
+
+    ``columns`` name the heads, the first one that of the rows' names. A row holds for each other column the text and a
+    share from 0 (dark) to 1 (bright); without a share, NaN, a cell has no colour. ``caption`` says what the table is.
+    Raises ValueError for rows of another length.
+
+    Taught in: defenses/matrix.
+    """
+    for name, row in rows.items():
+        if len(row) != len(columns) - 1:
+            raise ValueError(f"expected {len(columns) - 1} entries in row {name!r}, got {len(row)}.")
+    head = "".join(f'<th scope="col"><span>{html.escape(name)}</span></th>' for name in columns)
+    body = "\n".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>{"".join(map(_heat_cell, row))}</tr>'
+        for name, row in rows.items()
+    )
+    return IPython.display.HTML(
+        f'<table class="gilib-heat"><caption>{html.escape(caption)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    )
+
+
+def shade(share: float) -> tuple[str, str]:
+    """The colours of a cell and of the ink in it, for a share in [0, 1]: their contrast is at least 4.5.
+
+    Taught in: defenses/matrix.
+    """
+    place = math.floor(10 * min(max(share, 0.0), 1.0) + 0.5)
+    return SHADES[place], "#ffffff" if place < 5 else "#000000"
+
+
+def _heat_cell(entry: tuple[str, float]) -> str:
+    text, share = entry
+    if math.isnan(share):
+        return f"<td>{html.escape(text)}</td>"
+    paper, ink = shade(share)
+    return f'<td style="background:{paper};color:{ink}">{html.escape(text)}</td>'
 
 
 def _table_cell(entry: str | float) -> str:

@@ -12,7 +12,17 @@ from ipywidgets.widgets.widget import _instances
 from ipywidgets.widgets.widget_link import Link
 from PIL import Image
 
-from gilib.widgets import MAX_FRAMES, Scrubber, frames_from, png_bytes, scrub, sortable_table
+from gilib.widgets import (
+    MAX_FRAMES,
+    SHADES,
+    Scrubber,
+    frames_from,
+    heat_table,
+    png_bytes,
+    scrub,
+    shade,
+    sortable_table,
+)
 
 
 def pixels(png):
@@ -150,3 +160,28 @@ def test_a_sortable_table_shows_whole_numbers_and_sorts_by_exact_ones():
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match="2 entries in every row, got 1"):
         sortable_table(["who", "PSNR"], [["a"]], caption="x")
+
+
+def luminance(colour):
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_shade_is_legible_and_brighter_than_the_one_before():
+    papers = [shade(place / 10)[0] for place in range(11)]
+    assert papers == list(SHADES)
+    assert [luminance(paper) for paper in papers] == sorted({luminance(paper) for paper in papers})
+    for share in (-1, 0, 0.04, 0.44, 0.46, 0.5, 0.99, 2):
+        dark, bright = sorted(luminance(colour) for colour in shade(share))
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_a_heat_table_is_a_table_with_headings_and_colours():
+    written = heat_table(["who", "PSNR"], {"a <b>": [("12", 0.0)], "c": [("–", math.nan)]}, caption="R & D").data
+    assert "<caption>R &amp; D</caption>" in written
+    assert '<th scope="row">a &lt;b&gt;</th><td style="background:#00224e;color:#ffffff">12</td>' in written
+    assert '<th scope="row">c</th><td>–</td>' in written
+    assert written.count('<th scope="col">') == 2
+    with pytest.raises(ValueError, match="1 entries in row 'd', got 2"):
+        heat_table(["who", "PSNR"], {"d": [("1", 0.0), ("2", 0.0)]}, caption="x")

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gilib import metrics
 from gilib.matrix.attacks import Adaptation, AttackEntry
@@ -52,11 +52,19 @@ class AttackCell:
         """Changes with every setting that this cell depends on, and with no other."""
         return key([MEANING, self, self.defense.network(self.scene)])
 
+    def models(self) -> list[nn.Module]:
+        """The models of the rounds that the adversary looks at."""
+        last = max(*self.scene.stages, self.stage) + max(PATIENCE, self.rounds) - 1
+        last = last if self.stage + self.rounds > 1 else 0  # without any training
+        return kept(self.defense, self.scene, last)[self.stage : self.stage + self.rounds]
+
+    def view(self) -> View:
+        """What the adversary sees."""
+        return self.defense.view(self.scene, self.models(), self.stage)
+
     def measure(self) -> dict[str, Any]:
         """PSNR, SSIM, named and read of each image, for one or both attackers, and the accuracy at that stage."""
-        last = max(*self.scene.stages, self.stage) + max(PATIENCE, self.rounds) - 1
-        models = kept(self.defense, self.scene, last)[self.stage : self.stage + self.rounds]
-        view = self.defense.view(self.scene, models, self.stage)
+        view = self.view()
         result = {
             "scene": self.scene.name,
             "seed": self.scene.seed,
@@ -64,7 +72,7 @@ class AttackCell:
             "attack": self.attack.name,
             "stage": self.stage,
             "rounds": self.rounds,
-            "right": round(accuracy(self.defense, self.scene, models[0]), 4),
+            "right": round(accuracy(self.defense, self.scene, self.models()[0]), 4),
             "differs": self.defense.differs(self.attack, view),
             "adaptive": quality(self.defense, self.attack, view, "adaptive"),
         }
@@ -149,16 +157,30 @@ def cells(
     return found
 
 
+def returned(defense: DefenseEntry, attack: AttackEntry, view: View, way: str) -> Tensor:
+    """An attacker's images (people * batch, C, H, W) in [0, 1], each in the place of the image that it fits best.
+
+    Raises ValueError where the attack does not apply.
+    """
+    images: Tensor = getattr(defense, way)(attack, view).detach().double().nan_to_num().clamp(0, 1)
+    truth = victims(defense, view.scene)
+    group = len(truth) // len(view.sent[0])
+    parts = zip(images.split(group), truth.split(group), strict=True)
+    return torch.cat([found[metrics.match(found, true)] for found, true in parts])
+
+
+def victims(defense: DefenseEntry, scene: Scene) -> Tensor:
+    """The true images (people * batch, C, H, W) of the people under attack."""
+    return scene.private.images[defense.victims(scene)].double()
+
+
 def quality(defense: DefenseEntry, attack: AttackEntry, view: View, way: str) -> dict[str, Any]:
     """What an attacker's images are worth, image by image: PSNR, SSIM, whether it is named, whether it is read."""
     try:
-        images: Tensor = getattr(defense, way)(attack, view).detach().double().nan_to_num().clamp(0, 1)
+        images = returned(defense, attack, view, way)
     except ValueError as error:  # the attack says that it does not apply
         return {"refused": str(error)}
-    scene, own = view.scene, defense.victims(view.scene)
-    truth, group = scene.private.images[own].double(), len(own) // len(view.sent[0])
-    parts = zip(images.split(group), truth.split(group), strict=True)
-    images = torch.cat([found[metrics.match(found, true)] for found, true in parts])
+    scene, own, truth = view.scene, defense.victims(view.scene), victims(defense, view.scene)
     return {
         "psnr": [round(value, 2) for value in metrics.psnr(images, truth).clamp(max=EXACT).tolist()],
         "ssim": [round(value, 3) for value in metrics.ssim(images, truth).tolist()],

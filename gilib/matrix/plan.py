@@ -95,6 +95,20 @@ def _training(cell: Cell) -> tuple[str, int, str]:
     return cell.scene.name, cell.scene.seed, cell.defense.name
 
 
+def pictured() -> list[AttackCell]:
+    """The cells whose images are kept, to look at: the digits of the first seed. What is computed fast comes first."""
+    ours = [one for one in matrix() if isinstance(one, AttackCell) and one.scene.seed == 0 and one.scene.pixels == 64]
+    return sorted(ours, key=_toil)
+
+
+def _toil(cell: AttackCell) -> tuple[bool, bool, bool]:
+    """Whether it takes long, whether a training comes first, and whether it is a search."""
+    single = cell.scene.name in ("digits, LeNet", "digits, ConvNet", "digits, MLP")
+    solved, trained = isinstance(cell.attack, Solve), cell.stage + cell.rounds > 1
+    fast = single and (solved or (cell.rounds == 1 and not isinstance(cell.attack, Drawn)))
+    return not fast, trained, not solved
+
+
 def costs() -> list[Cell]:
     """What each defense costs at its learning rate, and one training at each rate that was tried."""
     found: list[Cell] = []
