@@ -19,7 +19,7 @@ from gilib.federated import (
 )
 
 Columns = tuple[slice | Sequence[int], ...]
-"""Which part of a sample a party holds: an index for each of its dimensions, such as (all, top rows, left columns)."""
+"""Which part of a sample a party holds, as an index for each of its dimensions: (all, top rows, left columns)."""
 
 Gradients = Mapping[str, Tensor]
 
@@ -160,7 +160,7 @@ class Vertical:
         return places
 
     def joined(self, parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-        """Whole samples (N, *shape) from the parts that the parties hold, each (N, ...)."""
+        """Whole samples ``(N, *shape)`` from the parts that the parties hold, each (N, ...)."""
         places = self.places(shape)
         rows = {len(part) for part in parts}
         if len(parts) != len(places) or len(rows) != 1:
