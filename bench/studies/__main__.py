@@ -24,6 +24,7 @@ NAMES = (
     "privacy",
     "distributed_privacy",
     "audit",
+    "discrete",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -36,7 +36,7 @@ class Batch:
 
     @property
     def inputs(self) -> Tensor:
-        """What the model is given: the images, and in a `TableBatch` the rows, in a `GraphBatch` the graphs."""
+        """The images as what the model is given; the rows of a `TableBatch`, the graphs of a `GraphBatch`."""
         return self.images
 
     def __len__(self) -> int:

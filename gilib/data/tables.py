@@ -59,7 +59,7 @@ class Columns:
 
     @property
     def width(self) -> int:
-        """How many inputs of the network a row is: D."""
+        """How many inputs of the network a row is, D."""
         return sum(column.width for column in self.columns)
 
     def encode(self, records: Sequence[Record]) -> Tensor:

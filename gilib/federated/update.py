@@ -45,7 +45,7 @@ class Update:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input, whatever it is: another name of ``image_shape``."""
+        """The shape of one input of any kind, another name of ``image_shape``."""
         return self.image_shape
 
     @classmethod

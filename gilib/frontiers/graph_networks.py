@@ -31,7 +31,7 @@ class GCN(nn.Module):
 def normalised(adjacency: Tensor) -> Tensor:
     """The adjacency matrices (..., n, n) with loops, each entry divided by the roots of both nodes' degrees plus one.
 
-    That is ``D^(-1/2) (A + I) D^(-1/2)``. Source: Kipf & Welling (2017). Taught in: frontiers/discrete.
+    That is ``D^(-1/2) (A + I) D^(-1/2)``. Taught in: frontiers/discrete.
     """
     looped = adjacency + torch.eye(adjacency.shape[-1], dtype=adjacency.dtype, device=adjacency.device)
     scale = looped.sum(dim=-1).rsqrt()

@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -53,10 +54,11 @@ class Search:
         self.choices: dict[int, list[int]] = defaultdict(list)
         for number, (kind, _) in enumerate(around):
             self.choices[kind].append(number)
-        outputs = [first_outputs(model, kinds, kind, [chosen]) for kind, chosen in around]
+        alike = groupby(around, key=lambda one: one[0])  # they come by kind
+        outputs = [first_outputs(model, kinds, kind, [chosen for _, chosen in group]) for kind, group in alike]
         self.outputs = torch.cat(outputs) if outputs else None
         third = update.gradients.get("layers.2.weight")
-        self.third = None if third is None else span(third)
+        self.third = None if third is None else span(third, tolerance=tolerance / 100)
 
     def run(self) -> Graph | None:
         """Start at the kind with the fewest neighbourhoods, and go on to others where it is in no graph."""

@@ -49,9 +49,9 @@ def grain(
 
     Needs a `GCN` of at least two layers that are wider than the graph has nodes, its ``kinds`` of nodes, the label, and
     an update of one plain step. Up to ``tolerance`` something lies in a span, relative to its length, and up to that a
-    gradient is the shared one. ``budget`` is how many steps the search for the graph may take. What it returns gives
-    the shared gradient: it is the graph, up to the numbering of its nodes, and up to graphs that this network does not
-    tell apart.
+    gradient is the shared one; singular values below a hundredth of it count as zero. ``budget`` is how many steps the
+    search for the graph may take. What it returns gives the shared gradient: it is the graph, up to the numbering of
+    its nodes, and up to graphs that this network does not tell apart.
 
     Raises ValueError for a batch of several graphs, another model, another number of features, or an unknown label.
 
@@ -61,7 +61,8 @@ def grain(
     _check(model, update, kinds)
     working, shared = double_model(model, mode=update.mode), double_update(update)
     assert isinstance(working, GCN)
-    first, second = (span(shared.gradients[f"layers.{layer}.weight"]) for layer in (0, 1))
+    spans = (span(shared.gradients[f"layers.{layer}.weight"], tolerance=tolerance / 100) for layer in (0, 1))
+    first, second = spans
     found = tuple((distances(kinds.features.double(), first) < tolerance).nonzero()[:, 0].tolist())
     around = tuple(_neighbourhoods(working, kinds, found, second, tolerance))
     search = Search(working, shared, kinds, around, tolerance, budget)

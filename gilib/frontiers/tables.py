@@ -21,7 +21,7 @@ from gilib.iteration.matching import Matching
 from gilib.iteration.representation import Pixels, Representation
 
 TOLERANCE = 0.319
-"""Standard deviations by which a recovered number may be off and still count as right: that of the paper's code."""
+"""Standard deviations by which a recovered number may be off and still count as right, as in the paper's code."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ def aligned(starts: Tensor, labels: Tensor) -> Tensor:
 
 def doubt(columns: Columns, starts: Tensor) -> Tensor:
     """How far aligned starts (S, B, D) disagree on each cell (B, C): see `RecoveredRows`."""
-    spread = starts[..., : columns.numbers].std(dim=0, correction=0)
-    entropies = [spread]
+    numbers = starts[..., : columns.numbers]
+    entropies = [(numbers - numbers.mean(dim=0)).square().mean(dim=0).sqrt()]
     for block in columns.blocks(starts.mean(dim=0)):
         share = block.clamp(min=1e-12)
         share = share / share.sum(dim=-1, keepdim=True)
