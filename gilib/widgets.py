@@ -23,7 +23,7 @@ SHADES = (
     *("#00224e", "#083370", "#35456c", "#4f576c", "#666970", "#7d7c78"),
     *("#948e77", "#aea371", "#c8b866", "#e5cf52", "#fee838"),
 )
-"""Colours for shares from none to all: from dark to bright, told apart by whoever does not see red or green."""
+"""The colours of shares from none to all, from dark to bright, told apart by whoever does not see red or green."""
 
 Frame = bytes | np.ndarray | torch.Tensor
 
