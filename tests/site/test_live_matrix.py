@@ -289,6 +289,7 @@ def test_it_fits_a_phone(live):
     box = "all => all.map(e => e.getBoundingClientRect()).map(b => Math.min(b.width, b.height))"
     assert min(cells.evaluate_all(box)) >= 24
     assert cells.evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)")
+    assert len(set(cells.evaluate_all("all => all.map(e => Math.round(e.getBoundingClientRect().height))"))) == 1
     boxes = page.locator("#fig-matrix-trained .table-box")
     assert boxes.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
 
